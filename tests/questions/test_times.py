@@ -50,6 +50,12 @@ def test_what_is_no_moment_is_named(text: str) -> None:
     assert error.value.code == "bad-range"
 
 
+@pytest.mark.parametrize("text", ["1000000000", "1790000000", "4294967294"])
+def test_seconds_are_no_milliseconds(text: str) -> None:
+    with pytest.raises(QuestionError, match=f"from '{text}': ms .* of seconds: {text}000"):
+        parse_moment("from", text, NOW)
+
+
 def test_ranges() -> None:
     assert parse_range("", "", NOW) == TimeRange(NOW - 900_000, NOW)
     assert parse_range("-2h..-1h", "", NOW) == TimeRange(NOW - 7_200_000, NOW - 3_600_000)

@@ -138,12 +138,14 @@ export interface Tick {
 export function ticks(from: number, to: number, count: number): Tick[] {
   const least = (to - from) / 1000 / Math.max(count, 1);
   const step = (TICKS.find((each) => each >= least) ?? 2_592_000) * 1000;
-  const offset = new Date(from).getTimezoneOffset() * 60_000;
+  const offset = (ms: number) => new Date(ms).getTimezoneOffset() * 60_000;
+  const here = offset(from);
   const made: Tick[] = [];
-  for (let at = Math.ceil((from - offset) / step) * step + offset; at <= to; at += step) {
-    const midnight = (at - offset) % 86_400_000 === 0;
+  for (let local = Math.ceil((from - here) / step) * step; ; local += step) {
+    const at = local + offset(local + here); // clocks may be set within the range
+    if (at > to) return made;
+    const midnight = local % 86_400_000 === 0;
     const label = midnight ? day(at).slice(5) : clock(at, step < 60_000);
-    made.push({ at, label });
+    if (at >= from) made.push({ at, label });
   }
-  return made;
 }

@@ -1,16 +1,20 @@
 """How the console asks: answers that are slow, late, refused, cut off, or of a question before."""
 
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlparse
+from urllib.request import Request as UrlRequest
+from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, expect
 
-from waiting import block_until
+from waiting import PATIENCE_S, block_until
 
 from . import read
-from .opened import TOKEN, Console, Visit
+from .opened import TOKEN, Console, Visit, log_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
 
@@ -261,3 +265,87 @@ def test_what_is_lost_is_counted_once_for_all_answers(shown: Console, visit: Vis
     expect(button).to_contain_text(f"{most} records missing")
     button.click()
     expect(page.locator(".books-body > p")).to_have_count(1)
+
+
+def test_what_was_to_be_asked_while_nobody_looked_is_asked_then(
+    shown: Console, visit: Visit
+) -> None:
+    page = visit.page
+    page.clock.install()
+    page.add_init_script(
+        "Object.defineProperty(document, 'hidden', {get: () => window.away === true})"
+    )
+    visit.open(shown.address("explore"))
+    refuse(page, "**/api/v1/query*", 429, MANY, 1)
+    page.evaluate("window.away = true")
+    page.get_by_label("Measure").select_option("packets")
+    expect(page.get_by_role("alert")).to_contain_text("asked again in a moment")
+    page.clock.fast_forward(60_000)
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.get_by_role("heading", name="Packets by")).to_be_visible()
+    expect(page.get_by_role("table", name="Groups")).to_be_visible()
+    visit.problems.clear()
+
+
+class Breaking(BaseHTTPRequestHandler):
+    """Passes on to an aggregator; what has a word in its path breaks off in its answer, once."""
+
+    to: str
+    words: list[str]
+
+    def do_GET(self) -> None:
+        self._pass_on(None)
+
+    def do_POST(self) -> None:
+        self._pass_on(self.rfile.read(int(self.headers["Content-Length"])))
+
+    def _pass_on(self, body: bytes | None) -> None:
+        request = UrlRequest(f"{self.to}{self.path}", body)
+        for name in ("X-Flowvis", "Cookie", "Content-Type", "Last-Event-ID"):
+            if value := self.headers.get(name):
+                request.add_header(name, value)
+        with urlopen(request, timeout=PATIENCE_S) as answer:
+            content = answer.read()
+            self.send_response(answer.status)
+            for name in ("Content-Type", "Set-Cookie"):
+                if value := answer.headers.get(name):
+                    self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        broken = [word for word in self.words if word in self.path]
+        for word in broken:
+            self.words.remove(word)
+        self.wfile.write(content[: len(content) // 2] if broken else content)
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- its own name
+        """Say nothing."""
+
+
+def test_an_answer_whose_connection_ends_is_asked_again(shown: Console, chromium: Browser) -> None:
+    """Also of who one is; where only a button asks, that says so."""
+    Breaking.to, Breaking.words = shown.url, []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as between:
+        thread = Thread(target=between.serve_forever)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{between.server_port}"
+            context = chromium.new_context()
+            log_in(context, url)
+            page = context.new_page()
+            Breaking.words += ["/me", "/query"]
+            asking = shown.address("explore").replace(shown.url, url)
+            page.goto(asking)
+            expect(page.get_by_role("table", name="Groups")).to_be_visible()
+            assert Breaking.words == []
+            page.goto(shown.address("sql", query="SELECT 1 AS one").replace(shown.url, url))
+            Breaking.words.append("/sql")
+            page.get_by_role("button", name="Run").click()
+            expect(page.get_by_role("alert")).to_contain_text("cut off")
+            page.get_by_role("button", name="Ask again").click()
+            expect(page.get_by_role("columnheader", name="one")).to_be_visible()
+            context.close()
+        finally:
+            between.shutdown()
+            thread.join()

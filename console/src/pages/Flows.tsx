@@ -11,6 +11,7 @@ import { Answered, Failure, Panel } from "../parts/Panel";
 import { Table, type TableColumn } from "../parts/Table";
 import { Num } from "../parts/values";
 import * as fields from "../records";
+import { several } from "../texts";
 import { BESIDE, COLUMNS, chosen, DEFAULT } from "./flows/columns";
 import { RecordSide } from "./flows/Record";
 import { LOST, useLive } from "./flows/useLive";
@@ -148,7 +149,8 @@ function PastFlows() {
       status={
         first && (
           <>
-            <Num value={lines.length} /> records{pages.cursor ? ", more below" : ""}
+            <Num value={lines.length} /> {lines.length === 1 ? "record" : "records"}
+            {pages.cursor ? ", more below" : ""}
           </>
         )
       }
@@ -201,7 +203,9 @@ function LiveFlows() {
     cell: (line: FlowRecord, row: number) =>
       LOST in line
         ? at === 0 && (
-            <span class="lost-line">{String(line[LOST])} records lost: this page was too slow</span>
+            <span class="lost-line">
+              {several(Number(line[LOST]), "record")} lost: this page was too slow
+            </span>
           )
         : column.cell(line, row),
   }));

@@ -103,7 +103,9 @@ const COLUMNS = [
           <Share of={node.conntrack.entries / (node.conntrack.max || 1)} warns />
         </span>
       ) : (
-        <span class="faint">not reported</span>
+        <span class="faint" data-tip="It is not reported">
+          not reported
+        </span>
       ),
     order: (node: ExporterNode) =>
       node.conntrack ? node.conntrack.entries / (node.conntrack.max || 1) : 0,

@@ -1,6 +1,6 @@
 // A titled part of a page, and what it shows while it has nothing to show.
 import type { ComponentChildren } from "preact";
-import { type ApiError, passes, ApiError as Refusal } from "../api";
+import { type ApiError, passes, ApiError as Refusal, unreachable } from "../api";
 import { type Asked, askAnew } from "../asking";
 import { date } from "../times";
 
@@ -39,7 +39,7 @@ export function Answered<T>({ asked, empty, children }: AnsweredProps<T>) {
   const nothing = empty?.(value);
   return (
     <div class={loading ? "answered waits" : "answered"} aria-busy={loading}>
-      {error && error.code !== "unreachable" && (
+      {error && !unreachable.value && (
         <p class="stale" role="status">
           {error.message} What is shown is of {date(since)}; it is asked again.
         </p>

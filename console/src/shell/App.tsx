@@ -4,6 +4,7 @@ import { loggedOut, unreachable } from "../api";
 import { follow, PAGES, type Page, page, parameter, to } from "../location";
 import { Icon } from "../parts/icons";
 import { Failure, Waiting } from "../parts/Panel";
+import { several } from "../texts";
 import { Completeness } from "./Completeness";
 import { FilterField } from "./FilterField";
 import { Login } from "./Login";
@@ -106,7 +107,7 @@ function Who() {
   return (
     <span class="who" data-tip={`Sees ${scope}`}>
       <span>{me.value?.user}</span>
-      <span class="faint">{sees === "*" ? scope : `${sees?.length ?? 0} namespaces`}</span>
+      <span class="faint">{sees === "*" ? scope : several(sees?.length ?? 0, "namespace")}</span>
     </span>
   );
 }

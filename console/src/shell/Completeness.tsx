@@ -40,7 +40,11 @@ export function Completeness() {
   const gone = missing(given);
   const complete = given.every((answer) => answer.complete);
   const records = gone.reduce((sum, each) => sum + (each.records || 0), 0);
-  const label = complete ? "Complete" : records ? `${said(records)} records missing` : "Incomplete";
+  const label = complete
+    ? "Complete"
+    : records
+      ? `${said(records)} ${records === 1 ? "record" : "records"} missing`
+      : "Incomplete";
   return (
     <Menu
       right

@@ -438,3 +438,31 @@ def test_no_character_is_cut_in_two(shown: Console, visit: Visit) -> None:
     name = page.get_by_role("table", name="Groups").locator("tbody .name").first
     assert name.locator("[aria-hidden]").all_text_contents() == [f"x{faces[:13]}", faces[:7]]
     expect(page.locator(".heat svg text").first).to_have_text(f"x{faces}")
+
+
+def test_long_names_stay_within_their_place(shown: Console, visit: Visit) -> None:
+    name = "long-name" * 20
+
+    def long(body: Any) -> None:
+        body["connections"][0]["source"]["text"] = name.replace("-", "")
+
+    change(visit.page, "**/api/v1/explain*", long)
+    page = visit.open(shown.address("policies"))
+    page.locator('table[aria-label="Denied connections"] tbody tr').first.click()
+    told = page.locator(".explained")
+    expect(told).to_contain_text(name.replace("-", ""))
+    assert told.evaluate("told => told.scrollWidth <= told.clientWidth")
+    right = "each => each.getBoundingClientRect().right"
+    assert told.locator("h3").evaluate(right) <= told.evaluate(right)
+
+
+def test_a_name_is_written_in_its_own_direction(shown: Console, visit: Visit) -> None:
+    name = "\u05e9\u05dc\u05d5\u05dd-\u05e2\u05d5\u05dc\u05dd-\u05d0\u05d1\u05d2\u05d3-\u05d4\u05d5"
+
+    def leftwards(body: Any) -> None:
+        body["rows"][0][0] = name
+
+    change(visit.page, "**/api/v1/query*", leftwards)
+    page = visit.open(shown.address("explore", by="src.namespace"))
+    shown_name = page.get_by_role("table", name="Groups").locator("tbody .name").first
+    assert shown_name.locator("span").all_text_contents() == [name]

@@ -4,12 +4,14 @@ import { exact, quantity, said } from "../quantities";
 import { ends, visible } from "../texts";
 
 const TAIL = 7;
+/** Letters that are written from right to left: of a name with some, two parts would change places. */
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 
 /** A name; where there is no room it is shortened in the middle, the whole is in the tooltip. */
 export function Name({ text, none = "none" }: { text: Cell | undefined; none?: string }) {
   const whole = text === null || text === undefined ? "" : visible(String(text));
   if (!whole) return <span class="faint">{none}</span>;
-  if (whole.length <= TAIL * 2) {
+  if (whole.length <= TAIL * 2 || LEFTWARDS.test(whole)) {
     return (
       <span class="name" data-tip={whole}>
         <span class="name-tail">{whole}</span>

@@ -1,5 +1,5 @@
 // Everything that is known of one record: both nodes' counters, addresses on the way, policies, labels.
-import type { Cell, FlowRecord, Flows } from "../../api";
+import type { Cell, FlowRecord, Flows, Parameters } from "../../api";
 import { asked, useAnswer } from "../../asking";
 import { both, equals } from "../../conditions";
 import { change, follow, parameter, to } from "../../location";
@@ -26,10 +26,10 @@ function ofConnection(of: fields.Connection): string {
   );
 }
 
-/** The second that a record ends in, whatever the range of the page. */
-function itsSecond({ end }: fields.Connection): { from: number; to: number } {
+/** The second that a record ends in, whatever the range of the page; that one where it has no time. */
+function itsSecond({ end }: fields.Connection): Parameters {
   const from = Math.floor(end / 1000) * 1000;
-  return { from, to: from + 1000 };
+  return from > 0 ? { from, to: from + 1000 } : asked();
 }
 
 /** `known`: the record if the page has it; else it is looked up by what the URL says. */

@@ -205,10 +205,14 @@ function Shape({ layer, kind, times, end, x, y, middle }: ShapeProps) {
     );
   }
   if (kind === "lines") {
-    const path = line<number | null>()
-      .defined((value) => value !== null)
-      .x((_, i) => middle(i))
-      .y((value) => y(value ?? 0))(layer.values);
+    const [only] = layer.values;
+    const path =
+      times.length === 1
+        ? `M${x(times[0] ?? 0)},${y(only ?? 0)}H${x(end)}`
+        : line<number | null>()
+            .defined((value) => value !== null)
+            .x((_, i) => middle(i))
+            .y((value) => y(value ?? 0))(layer.values);
     // What has no neighbour is a dot, which only a round end draws.
     return (
       <path

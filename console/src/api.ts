@@ -1,5 +1,6 @@
 // The aggregator's HTTP API (/api/v1), as far as the console asks it. The console computes nothing
 // that the API can: what it shows is what was answered.
+import { signal } from "@preact/signals";
 
 export interface Missing {
   node: string;
@@ -215,6 +216,16 @@ export class ApiError extends Error {
   }
 }
 
+/** The session is over, or was never begun. */
+export const loggedOut = signal(false);
+/** Of what was asked last there was no answer at all. */
+export const unreachable = signal(false);
+
+/** The same question may have an answer in a moment: nothing answered, or too much was asked. */
+export function passes(error: ApiError | null): boolean {
+  return error !== null && [0, 429, 503].includes(error.status);
+}
+
 export const BASE = "api/v1";
 
 /** The same-origin mark that the API wants beside the session's cookie. */
@@ -234,7 +245,7 @@ export async function get<T>(
   parameters: Parameters = {},
   signal: AbortSignal | null = null,
 ): Promise<T> {
-  return request<T>(address(path, parameters), { headers: HEADERS, signal });
+  return request<T>(address(path, parameters), { signal });
 }
 
 export async function post<T>(
@@ -243,7 +254,7 @@ export async function post<T>(
   signal: AbortSignal | null = null,
   reviver?: Reviver,
 ): Promise<T> {
-  const headers = { ...HEADERS, "Content-Type": "application/json" };
+  const headers = { "Content-Type": "application/json" };
   const init = { method: "POST", headers, body: JSON.stringify(body), signal };
   return request<T>(`${BASE}/${path}`, init, reviver);
 }
@@ -257,23 +268,46 @@ export function exactly(_: string, value: unknown, context?: { source?: string }
 
 type Reviver = typeof exactly;
 
-async function request<T>(url: string, init: RequestInit, reviver?: Reviver): Promise<T> {
-  let response: Response;
+interface Asking {
+  method?: string;
+  body?: string;
+  headers?: Record<string, string>;
+  signal: AbortSignal | null;
+}
+
+async function request<T>(url: string, init: Asking, reviver?: Reviver): Promise<T> {
+  const response = await answered(url, init);
+  const text = await whole(response);
   try {
-    response = await fetch(url, { credentials: "same-origin", cache: "no-store", ...init });
+    return (text ? JSON.parse(text, reviver) : null) as T;
+  } catch {
+    throw new ApiError(response.status, "cut-off", { message: "The answer was cut off." });
+  }
+}
+
+/** What the API says yes to, as it begins; an ApiError where it says no or nothing. */
+export async function answered(url: string, init: Asking): Promise<Response> {
+  const headers = { ...HEADERS, ...init.headers };
+  const given: RequestInit = { credentials: "same-origin", cache: "no-store", ...init, headers };
+  const response = await fetch(url, given).catch((error: unknown): never => {
+    if (init.signal?.aborted) throw error;
+    unreachable.value = true;
+    throw new ApiError(0, "unreachable", { message: "The aggregator does not answer." });
+  });
+  unreachable.value = false;
+  if (response.ok) return response;
+  if (response.status === 401) loggedOut.value = true;
+  throw refusal(response.status, await whole(response));
+}
+
+/** A body to its end; where the connection ends before, there is no answer. */
+async function whole(response: Response): Promise<string> {
+  try {
+    return await response.text();
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new ApiError(0, "unreachable", { message: "The aggregator does not answer." });
+    throw new ApiError(0, "cut-off", { message: "The answer was cut off." });
   }
-  const text = await response.text();
-  if (response.ok) {
-    try {
-      return (text ? JSON.parse(text, reviver) : null) as T;
-    } catch {
-      throw new ApiError(response.status, "cut-off", { message: "The answer was cut off." });
-    }
-  }
-  throw refusal(response.status, text);
 }
 
 function refusal(status: number, text: string): ApiError {

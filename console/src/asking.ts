@@ -1,7 +1,7 @@
 // Asking the API from a component: the last answer stays on the page while the next one comes.
 import { computed, signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Answer, ApiError, address, get, type Parameters } from "./api";
+import { type Answer, ApiError, address, get, type Parameters, passes } from "./api";
 import { DEFAULT_FROM, DEFAULT_TO, parameter, parameters } from "./location";
 import { range } from "./times";
 
@@ -10,6 +10,8 @@ export interface Asked<T> {
   error: ApiError | null;
   /** Nothing has come yet for what is asked now. */
   loading: boolean;
+  /** When the value came, ms since the epoch. */
+  since: number;
 }
 
 /** What the bar says, as the API's common parameters. */
@@ -31,21 +33,31 @@ export const paused = signal(false);
 
 /** Until what may have an answer in a moment is asked again, whatever the range. */
 const RETRY_S = 5;
+/** Between two askings about now, where the range is of another time. */
+const NOW_S = 10;
+/** Who waits longer for the last answer of a page asks without it. */
+const PATIENCE_S = 120;
+
+/** The range ends now, and somebody holds it. */
+const holds = computed(() => paused.value && (parameters.value.get("to") ?? DEFAULT_TO) === "now");
 
 /** Goes up each time that what is shown has to be asked anew. */
 export const turn = signal(0);
 
-/** Seconds between two askings while the range ends now; 0 where it does not. */
+/** Seconds between two askings while the range ends now, whole ones; 0 where it does not. */
 export const period = computed(() => {
   const at = parameters.value;
   const to = at.get("to") ?? DEFAULT_TO;
   if (to !== "now" || paused.value) return 0;
   const now = Date.now();
   const length = range(at.get("from") ?? DEFAULT_FROM, to, now);
-  return length ? Math.min(Math.max((length.to - length.from) / 180_000, 5), 300) : 0;
+  if (!length) return 0;
+  return Math.round(Math.min(Math.max((length.to - length.from) / 180_000, 5), 300));
 });
 
 export function askAnew(): void {
+  clearTimeout(due);
+  due = undefined;
   turn.value += 1;
 }
 
@@ -57,10 +69,6 @@ interface Given {
 const given = signal<ReadonlyMap<symbol, Answer>>(new Map());
 /** What the API refused about the filter that is in the URL. */
 export const refused = signal<{ filter: string; error: ApiError } | null>(null);
-/** The session is over, or was never begun. */
-export const loggedOut = signal(false);
-/** When the aggregator last answered, and whether it does. */
-export const unreachable = signal(false);
 
 export const answers = computed(() => [...given.value.values()]);
 
@@ -71,13 +79,12 @@ function note(who: symbol, answer: Answer | undefined): void {
   given.value = next;
 }
 
-function judge(error: unknown, parameters: Parameters): ApiError | null {
+/** What an error says of a question; null: somebody gave it up. */
+export function judge(error: unknown, parameters: Parameters): ApiError | null {
   if (!(error instanceof ApiError)) {
     if (error instanceof DOMException && error.name === "AbortError") return null;
     return new ApiError(0, "console", { message: String(error) });
   }
-  if (error.status === 401) loggedOut.value = true;
-  unreachable.value = error.status === 0;
   const filter = String(parameters.filter ?? "");
   if (error.code === "bad-filter" && filter === parameter("filter")) {
     refused.value = { filter, error };
@@ -85,14 +92,14 @@ function judge(error: unknown, parameters: Parameters): ApiError | null {
   return error;
 }
 
-/**
- * The answer to a path with parameters, asked again as time goes on where the range ends now.
- * `path` null asks nothing.
- */
+/** When a question is asked again by itself: as the range moves, always as it is of now, or never. */
+export type Often = "moves" | "now" | "once";
+
+/** The answer to a path with parameters; `path` null asks nothing. */
 export function useAnswer<T extends object>(
   path: string | null,
   parameters: Parameters,
-  often = true,
+  often: Often = "moves",
 ): Asked<T> {
   const url = path === null ? null : address(path, parameters);
   const [state, set] = useState<Asked<T> & { url: string | null }>({
@@ -100,39 +107,57 @@ export function useAnswer<T extends object>(
     value: null,
     error: null,
     loading: true,
+    since: 0,
   });
   const who = useRef(Symbol(path ?? ""));
+  const shown = useRef<string | null>(null); // the question whose answer is on the page
+  const [alone, askAlone] = useState(0);
   const anew = turn.value;
 
   useEffect(() => {
-    if (path === null) return;
+    if (path === null) return note(who.current, undefined);
     const abort = new AbortController();
-    get<T>(path, parameters, abort.signal).then(
-      (value) => {
-        unreachable.value = false;
-        note(who.current, (value as Given | null)?.answer);
-        set({ url, value, error: null, loading: false });
-      },
-      (cause) => {
-        const error = judge(cause, parameters);
-        if (error) {
-          set((old) => {
-            const value = old.url === url ? keeps(old, error) : null;
-            return { url, value, error, loading: false };
-          });
-        }
-      },
-    );
-    return () => abort.abort();
-  }, [url, anew]);
+    const over = begun();
+    get<T>(path, parameters, abort.signal)
+      .then(
+        (value) => {
+          shown.current = url;
+          note(who.current, (value as Given | null)?.answer);
+          set({ url, value, error: null, loading: false, since: Date.now() });
+        },
+        (cause) => {
+          const error = judge(cause, parameters);
+          if (!error) return;
+          // What was shown of the same question stays where it may have an answer in a moment.
+          const keeps = passes(error) && shown.current === url;
+          if (!keeps) {
+            shown.current = null;
+            note(who.current, undefined);
+          }
+          set(({ value, since }) => ({
+            ...(keeps ? { value, since } : { value: null, since: 0 }),
+            url,
+            error,
+            loading: false,
+          }));
+        },
+      )
+      .finally(over);
+    return () => {
+      abort.abort();
+      over();
+    };
+  }, [url, anew, alone]);
 
-  const wait = passes(state.error) ? RETRY_S : often ? period.value : 0;
+  const moves = often === "once" ? 0 : period.value;
+  const stays = often === "now" && !moves && !holds.value ? NOW_S : 0;
+  const wait = passes(state.error) ? RETRY_S : moves || stays;
   useEffect(() => {
-    if (!wait || path === null) return;
-    // From an answer to the next question: a slow store is not asked faster than it answers.
-    if (state.loading) return;
+    if (!wait || path === null || state.loading) return;
     const timer = setTimeout(() => {
-      if (!document.hidden) askWhole();
+      if (document.hidden) missed = true;
+      else if (wait === stays) askAlone((count) => count + 1);
+      else askWhole();
     }, wait * 1000);
     return () => clearTimeout(timer);
   }, [wait, path, state]);
@@ -141,27 +166,42 @@ export function useAnswer<T extends object>(
   return { ...state, loading: state.loading || state.url !== url };
 }
 
-/** What was shown of the same question stays where only the connection failed. */
-function keeps<T>(old: Asked<T>, error: ApiError): T | null {
-  return passes(error) ? old.value : null;
-}
-
-/** The same question may have an answer in a moment: nothing answered, or too much was asked. */
-function passes(error: ApiError | null): boolean {
-  return error !== null && [0, 429, 503].includes(error.status);
-}
-
+/** Questions that wait for their answers. */
+let open = 0;
+/** The page is to be asked anew as soon as none does. */
 let due: ReturnType<typeof setTimeout> | undefined;
+/** Something was to be asked while nobody looked. */
+let missed = false;
 
-/** All parts of a page ask together, so that their numbers are of one moment. */
+/** A question has been asked; returns what says, once or more often, that it waits no longer. */
+function begun(): () => void {
+  let waits = true;
+  open += 1;
+  return () => {
+    if (waits) open -= 1;
+    waits = false;
+    askIfAnswered();
+  };
+}
+
+/**
+ * All parts of a page ask together, so that their numbers are of one moment. The slowest one's
+ * answer is waited for: it would never come if the others' next questions ended it.
+ */
 function askWhole(): void {
-  if (due !== undefined) return;
-  due = setTimeout(() => {
-    due = undefined;
-    askAnew();
+  due ??= setTimeout(askAnew, PATIENCE_S * 1000);
+  askIfAnswered();
+}
+
+/** In a moment, when whoever asks another question now has asked it. */
+function askIfAnswered(): void {
+  setTimeout(() => {
+    if (due !== undefined && open === 0) askAnew();
   }, 0);
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && period.value) askAnew();
+  if (document.hidden || !(period.value || missed)) return;
+  missed = false;
+  askWhole();
 });

@@ -26,6 +26,7 @@ const KEPT = [
   "stroke",
   "stroke-width",
   "stroke-dasharray",
+  "stroke-linecap",
   "fill-opacity",
   "stroke-opacity",
   "font-size",

@@ -10,6 +10,11 @@ export interface Group {
   before: number[] | null | undefined;
 }
 
+/** What a group's first measure was before, as `Change` takes it. */
+export function before(group: Group): number | null | undefined {
+  return group.before === null ? null : group.before?.[0];
+}
+
 export function groups(query: Query): Group[] {
   const split = query.columns.filter((each) => each.kind === "dimension").length;
   return query.rows.map((row, at) => ({

@@ -1,8 +1,9 @@
 // Server-sent events over fetch: EventSource sends no headers, and the API wants its mark.
-import { ApiError, address, type FlowRecord, type Parameters } from "./api";
+import { ApiError, address, answered, type FlowRecord, type Parameters } from "./api";
 
 export interface StreamHandlers {
-  onFlows: (records: FlowRecord[]) => void;
+  /** `live`: as they come; else they came before, and are sent at the beginning. */
+  onFlows: (records: FlowRecord[], live: boolean) => void;
   onLost: (count: number) => void;
   /** Connected, or not and why. */
   onState: (error: ApiError | null, connected: boolean) => void;
@@ -15,22 +16,16 @@ export function followFlows(parameters: Parameters, handlers: StreamHandlers): (
   const abort = new AbortController();
   let last = "";
   let tries = 0;
+  let live = false;
 
   const once = async () => {
-    const headers: Record<string, string> = { "X-Flowvis": "1", Accept: "text/event-stream" };
+    const headers: Record<string, string> = { Accept: "text/event-stream" };
     if (last) headers["Last-Event-ID"] = last;
-    const response = await fetch(address("stream", parameters), {
-      headers,
-      signal: abort.signal,
-      credentials: "same-origin",
-      cache: "no-store",
-    });
-    if (!response.ok || !response.body) {
-      const text = await response.text();
-      const error = problem(text);
-      throw new ApiError(response.status, error.code, error);
-    }
+    const init = { headers, signal: abort.signal };
+    const response = await answered(address("stream", parameters), init);
+    if (!response.body) return;
     tries = 0;
+    live = false;
     handlers.onState(null, true);
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -52,7 +47,8 @@ export function followFlows(parameters: Parameters, handlers: StreamHandlers): (
     }
     if (!data.length) return;
     const value = JSON.parse(data.join("\n"));
-    if (event === "flows") handlers.onFlows(value);
+    if (event === "flows") handlers.onFlows(value, live);
+    else if (event === "live") live = true;
     else if (event === "lost") handlers.onLost(Number(value.lost));
   };
   const loop = async () => {
@@ -62,7 +58,7 @@ export function followFlows(parameters: Parameters, handlers: StreamHandlers): (
         handlers.onState(null, false);
       } catch (error) {
         if (abort.signal.aborted) return;
-        const said = error instanceof ApiError ? error : null;
+        const said = error instanceof ApiError && error.status ? error : null;
         handlers.onState(said, false);
         if (said && said.status >= 400 && said.status < 500 && said.status !== 429) return;
       }
@@ -72,12 +68,4 @@ export function followFlows(parameters: Parameters, handlers: StreamHandlers): (
   };
   void loop();
   return () => abort.abort();
-}
-
-function problem(text: string): { code: string; message: string } {
-  try {
-    return JSON.parse(text).error;
-  } catch {
-    return { code: "error", message: "The stream was refused." };
-  }
 }

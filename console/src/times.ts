@@ -1,6 +1,13 @@
 // Points in time and ranges, as the URL and the API write them: "now", "-15m", ISO 8601, epoch ms.
 
-const SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
+const SECONDS: Record<string, number> = {
+  ms: 0.001,
+  s: 1,
+  m: 60,
+  h: 3600,
+  d: 86_400,
+  w: 604_800,
+};
 
 export const PRESETS: [string, string][] = [
   ["-5m", "Last 5 minutes"],
@@ -22,8 +29,11 @@ export function moment(text: string, now: number): number | null {
 
 function point(text: string, now: number): number | null {
   if (text === "now") return now;
-  const relative = /^-(\d+)([smhdw])$/.exec(text);
-  if (relative) return now - Number(relative[1]) * (SECONDS[relative[2] ?? ""] ?? 0) * 1000;
+  const relative = /^(?:now)?\s*([+-])\s*(\d+)(ms|[smhdw])$/.exec(text);
+  if (relative) {
+    const [, sign, count, unit = ""] = relative;
+    return now + Number(`${sign}${count}`) * (SECONDS[unit] ?? 0) * 1000;
+  }
   if (/^\d{11,}$/.test(text)) return Number(text);
   if (!/^\d{4}-\d\d-\d\d/.test(text)) return null;
   const zoned = /(Z|[+-]\d\d:?\d\d)$/.test(text) ? text : `${text}Z`;
@@ -86,8 +96,32 @@ export function called(from: string, to: string, now: number): string {
   if (preset) return preset[1];
   const both = range(from, to, now);
   if (!both) return `${from} to ${to}`;
+  if (to === "now" && /[a-z]$/.test(from)) return `Last ${lasting(both.to - both.from)}`;
+  if (to === "now") return `${date(both.from)} – now`;
   const end = day(both.from) === day(both.to) ? clock(both.to) : date(both.to);
   return `${date(both.from)} – ${end}`;
+}
+
+const WORDS: [number, string][] = [
+  [86_400, "day"],
+  [3600, "hour"],
+  [60, "minute"],
+  [1, "second"],
+];
+
+/** A length in words, exactly: "7 days", "hour", "90 minutes". */
+function lasting(ms: number): string {
+  const seconds = ms / 1000;
+  const [size, word] = WORDS.find(([each]) => seconds % each === 0) ?? [1, "second"];
+  const count = seconds / size;
+  return count === 1 ? word : `${count} ${word}s`;
+}
+
+/** From one point in time to another, the day only where it is not today's or there are two. */
+export function between(from: number, to: number): string {
+  const days = new Set([from, to, Date.now()].map(day));
+  const said = days.size > 1 ? date : clock;
+  return `${said(from)} – ${day(from) === day(to) ? clock(to) : said(to)}`;
 }
 
 const TICKS = [
@@ -104,12 +138,14 @@ export interface Tick {
 export function ticks(from: number, to: number, count: number): Tick[] {
   const least = (to - from) / 1000 / Math.max(count, 1);
   const step = (TICKS.find((each) => each >= least) ?? 2_592_000) * 1000;
-  const offset = new Date(from).getTimezoneOffset() * 60_000;
+  const offset = (ms: number) => new Date(ms).getTimezoneOffset() * 60_000;
+  const here = offset(from);
   const made: Tick[] = [];
-  for (let at = Math.ceil((from - offset) / step) * step + offset; at <= to; at += step) {
-    const midnight = (at - offset) % 86_400_000 === 0;
+  for (let local = Math.ceil((from - here) / step) * step; ; local += step) {
+    const at = local + offset(local + here); // clocks may be set within the range
+    if (at > to) return made;
+    const midnight = local % 86_400_000 === 0;
     const label = midnight ? day(at).slice(5) : clock(at, step < 60_000);
-    made.push({ at, label });
+    if (at >= from) made.push({ at, label });
   }
-  return made;
 }

@@ -1,7 +1,7 @@
 // A row for each group, a column for each interval, the darker the more.
 import { scaleSqrt } from "d3-scale";
 import { said } from "../quantities";
-import { visible } from "../texts";
+import { shortened, visible } from "../texts";
 import { date, ticks } from "../times";
 import { useWidth } from "./size";
 import type { Series } from "./TimeChart";
@@ -32,7 +32,7 @@ export function HeatMap({ label, times, end, series, unit }: HeatMapProps) {
           {series.map((each, row) => (
             <g key={each.name} transform={`translate(0 ${row * ROW})`}>
               <text x={LABEL - 8} y={ROW / 2} dy="0.32em" text-anchor="end">
-                {shortened(visible(each.name))}
+                {shortened(visible(each.name), 18, 14)}
               </text>
               {each.values.map((value, at) => {
                 const from = x(times[at] ?? 0);
@@ -60,8 +60,4 @@ export function HeatMap({ label, times, end, series, unit }: HeatMapProps) {
       )}
     </div>
   );
-}
-
-function shortened(name: string): string {
-  return name.length > 34 ? `${name.slice(0, 18)}…${name.slice(-14)}` : name;
 }

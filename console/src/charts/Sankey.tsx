@@ -76,7 +76,6 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
   );
   const height = Math.min(Math.max(column * 26, 160), 620);
   const margin = 8;
-  if (links.length === 0) return <p class="state">Nothing flows in this range.</p>;
   const layout = sankey<Group, Link>()
     .nodeId((each) => each.id)
     .nodeWidth(8)
@@ -85,7 +84,7 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
       [margin, 22],
       [Math.max(width - 24 - margin, 100), height],
     ]);
-  const graph = width > 0 ? layout({ nodes, links }) : null;
+  const graph = width > 0 && links.length > 0 ? layout({ nodes, links }) : null;
   const written = graph ? labelled(graph.nodes) : new Set<string>();
   const colours = new Map(
     nodes.filter((each) => each.id.startsWith("0")).map((each, at) => [each.id, token(at)]),
@@ -147,7 +146,7 @@ export function Sankey({ label, dimensions, rows, unit }: SankeyProps) {
           ))}
         </svg>
       )}
-      {!graph && <div class="placeholder" />}
+      {links.length === 0 && <p class="state">Nothing flows in this range.</p>}
     </div>
   );
 }

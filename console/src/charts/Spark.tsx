@@ -5,9 +5,11 @@ import { line } from "d3-shape";
 export function Spark({ values, denied = false }: { values: (number | null)[]; denied?: boolean }) {
   const y = scaleLinear([0, Math.max(...values.map((value) => value ?? 0), 1e-9)], [30, 2]);
   const x = scaleLinear([0, Math.max(values.length - 1, 1)], [0, 100]);
+  // One value is as wide as its interval.
+  const points = values.length === 1 ? [...values, ...values] : values;
   const path = line<number | null>()
     .x((_, at) => x(at))
-    .y((value) => y(value ?? 0))(values);
+    .y((value) => y(value ?? 0))(points);
   return (
     <svg class="spark" viewBox="0 0 100 32" preserveAspectRatio="none" aria-hidden="true">
       <path class={denied ? "denied" : undefined} d={path ?? ""} />

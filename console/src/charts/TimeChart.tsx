@@ -53,9 +53,10 @@ function layers(series: Series[], stacked: boolean): Layer[] {
 export function TimeChart(props: TimeChartProps) {
   const { times, end, kind = "stacked", unit = "", height = 180, before = null } = props;
   const [box, width] = useWidth<HTMLDivElement>();
-  const [at, point] = useState<number | null>(null);
+  const [pointed, point] = useState<number | null>(null);
   const [drag, pull] = useState<[number, number] | null>(null);
   const svg = useRef<SVGSVGElement>(null);
+  const at = pointed !== null && pointed < times.length ? pointed : null;
   const stacked = kind !== "lines";
   const drawn = layers(props.series, stacked);
   const first = times[0] ?? 0;
@@ -159,6 +160,7 @@ export function TimeChart(props: TimeChartProps) {
               pull([time(event), time(event)]);
             }}
             onPointerUp={finish}
+            onPointerCancel={() => pull(null)}
           />
         </svg>
       )}
@@ -186,7 +188,8 @@ interface ShapeProps {
 
 function Shape({ layer, kind, times, end, x, y, middle }: ShapeProps) {
   const paint = `var(--${layer.colour})`;
-  if (kind === "bars") {
+  // An area is from one interval to the next: of a single one it is its bar.
+  if (kind === "bars" || (kind === "stacked" && times.length === 1)) {
     return (
       <g style={{ fill: paint }}>
         {layer.high.map((high, i) => {
@@ -202,11 +205,24 @@ function Shape({ layer, kind, times, end, x, y, middle }: ShapeProps) {
     );
   }
   if (kind === "lines") {
-    const path = line<number | null>()
-      .defined((value) => value !== null)
-      .x((_, i) => middle(i))
-      .y((value) => y(value ?? 0))(layer.values);
-    return <path d={path ?? ""} style={{ stroke: paint }} fill="none" stroke-width="1.5" />;
+    const [only] = layer.values;
+    const path =
+      times.length === 1
+        ? `M${x(times[0] ?? 0)},${y(only ?? 0)}H${x(end)}`
+        : line<number | null>()
+            .defined((value) => value !== null)
+            .x((_, i) => middle(i))
+            .y((value) => y(value ?? 0))(layer.values);
+    // What has no neighbour is a dot, which only a round end draws.
+    return (
+      <path
+        d={path ?? ""}
+        style={{ stroke: paint }}
+        fill="none"
+        stroke-width="1.5"
+        stroke-linecap="round"
+      />
+    );
   }
   const path = area<number>()
     .x((_, i) => middle(i))

@@ -16,7 +16,8 @@ interface MapCanvasProps {
   onChoose: (id: string) => void;
   onEnter: (node: SceneNode) => void;
   onLeave: () => void;
-  onHover: (what: SceneNode | SceneEdge | null) => void;
+  /** The id of a node, or those of an edge's ends; "" is nothing. */
+  onHover: (id: string) => void;
 }
 
 interface Place {
@@ -333,7 +334,7 @@ export function MapCanvas(props: MapCanvasProps) {
     if (name === made.picture.hovered) return;
     made.picture.hovered = name;
     made.paint();
-    props.onHover(node ?? edge);
+    props.onHover(name);
   };
   const release = (event: PointerEvent) => {
     const moved = drag.current?.moved;
@@ -369,6 +370,7 @@ export function MapCanvas(props: MapCanvasProps) {
     "0": () => stage.current?.fit(),
   };
   const press = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // those are the browser's
     const act = keys[event.key];
     if (!act) return;
     act();
@@ -389,11 +391,14 @@ export function MapCanvas(props: MapCanvasProps) {
         drag.current = { x: event.clientX, y: event.clientY, moved: false };
       }}
       onPointerUp={release}
+      onPointerCancel={() => {
+        drag.current = null;
+      }}
       onPointerLeave={() => {
         if (!stage.current?.picture.hovered) return;
         stage.current.picture.hovered = "";
         stage.current.paint();
-        props.onHover(null);
+        props.onHover("");
       }}
       onDblClick={() => stage.current?.picture.hovered === "" && stage.current.fit()}
       onKeyDown={press}

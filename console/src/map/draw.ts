@@ -1,5 +1,6 @@
 // Drawing the map on a canvas.
 import { colour } from "../shell/theme";
+import { shortened } from "../texts";
 import type { SceneEdge, SceneNode } from "./scene";
 
 export interface View {
@@ -255,8 +256,7 @@ function drawLabels(
   ]);
   const first = picture.nodes.filter((each) => each.id === shown);
   for (const node of [...first, ...picture.nodes]) {
-    const text =
-      node.label.length > 26 ? `${node.label.slice(0, 13)}…${node.label.slice(-10)}` : node.label;
+    const text = shortened(node.label, 13, 10);
     const wide = pen.measureText(text).width;
     const [left, top] = [node.x - wide / 2, node.y + node.radius + 3 / view.scale];
     const [right, bottom] = [left + wide, top + height];

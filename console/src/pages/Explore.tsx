@@ -12,7 +12,7 @@ import { change, parameter } from "../location";
 import { Answered, Panel } from "../parts/Panel";
 import { Table, type TableColumn } from "../parts/Table";
 import { Change, Name, Num } from "../parts/values";
-import { type Group, groups, series } from "../rows";
+import { before, type Group, groups, series } from "../rows";
 import { summary } from "../series";
 import { fields } from "../shell/session";
 import { colour } from "../shell/theme";
@@ -111,6 +111,11 @@ function title({ measure, by }: Shown): string {
   return by.length ? `${called(measure)} by ${by.join(", ")}` : called(measure);
 }
 
+/** What there is to choose from, and what a link asks for besides. */
+function offered<T>(known: T[], wanted: T): T[] {
+  return known.includes(wanted) ? known : [...known, wanted];
+}
+
 function Controls({ wanted }: { wanted: Shown }) {
   const all = sorted(dimensions(fields.value));
   const set = (by: string[]) => change({ by: by.join(",") || "none" });
@@ -142,7 +147,10 @@ function Controls({ wanted }: { wanted: Shown }) {
               <button
                 type="button"
                 aria-label={`Without ${name}`}
-                onClick={() => set(wanted.by.filter((each) => each !== name))}
+                onClick={(event) => {
+                  event.currentTarget.closest("ul")?.querySelector("input")?.focus();
+                  set(wanted.by.filter((each) => each !== name));
+                }}
               >
                 ×
               </button>
@@ -190,7 +198,7 @@ function Controls({ wanted }: { wanted: Shown }) {
           value={String(wanted.limit)}
           onChange={(event) => change({ limit: event.currentTarget.value })}
         >
-          {LIMITS.map((each) => (
+          {offered(LIMITS, wanted.limit).map((each) => (
             <option key={each}>{each}</option>
           ))}
         </select>
@@ -202,7 +210,7 @@ function Controls({ wanted }: { wanted: Shown }) {
             value={wanted.interval}
             onChange={(event) => change({ interval: event.currentTarget.value })}
           >
-            {INTERVALS.map((each) => (
+            {offered(INTERVALS, wanted.interval).map((each) => (
               <option key={each}>{each}</option>
             ))}
           </select>
@@ -243,21 +251,16 @@ function Chart({ wanted, query, before }: ChartProps) {
     }));
     return <Sankey label={label} dimensions={wanted.by} rows={rows} unit={unit} />;
   }
+  if (!query.times) return <div class="placeholder" />; // the answer is of a table or a Sankey
   if (wanted.kind === "heat") {
     return (
-      <HeatMap
-        label={label}
-        times={query.times ?? []}
-        end={end}
-        series={series(query)}
-        unit={unit}
-      />
+      <HeatMap label={label} times={query.times} end={end} series={series(query)} unit={unit} />
     );
   }
   return (
     <TimeChart
       label={label}
-      times={query.times ?? []}
+      times={query.times}
       end={end}
       series={series(query)}
       kind={wanted.kind}
@@ -310,7 +313,7 @@ function Groups({ wanted, query }: { wanted: Shown; query: Query }) {
       key: "change",
       title: "Change",
       numeric: true,
-      cell: (row) => <Change now={row.measures[0] ?? 0} before={row.before?.[0]} />,
+      cell: (row) => <Change now={row.measures[0] ?? 0} before={before(row)} />,
     });
   }
   if (timed) {

@@ -1,8 +1,8 @@
 // Records, live or past. What a row knows opens beside it.
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, type FlowRecord, type Flows as FlowsAnswer, get } from "../api";
-import { asked, turn, useAnswer } from "../asking";
+import { type ApiError, type FlowRecord, type Flows as FlowsAnswer, get } from "../api";
+import { asked, judge, useAnswer } from "../asking";
 import { download } from "../export";
 import { change, parameter } from "../location";
 import { Icon } from "../parts/icons";
@@ -11,6 +11,7 @@ import { Answered, Failure, Panel } from "../parts/Panel";
 import { Table, type TableColumn } from "../parts/Table";
 import { Num } from "../parts/values";
 import * as fields from "../records";
+import { several } from "../texts";
 import { BESIDE, COLUMNS, chosen, DEFAULT } from "./flows/columns";
 import { RecordSide } from "./flows/Record";
 import { LOST, useLive } from "./flows/useLive";
@@ -71,7 +72,8 @@ function Chooser() {
               event.preventDefault();
               const field = event.currentTarget.elements.namedItem("field");
               if (field instanceof HTMLInputElement && field.value.trim()) {
-                change({ columns: [...keys, field.value.trim()].join(",") }, true);
+                const all = new Set([...keys, field.value.trim()]);
+                change({ columns: [...all].join(",") }, true);
                 field.value = "";
               }
             }}
@@ -112,7 +114,7 @@ const NO_MORE: Pages = { of: null, more: [], cursor: null, error: null, busy: fa
 
 function PastFlows() {
   const question = { ...asked(), limit: PAGE, columns: "*" };
-  const result = useAnswer<FlowsAnswer>("flows", question, false);
+  const result = useAnswer<FlowsAnswer>("flows", question, "once");
   const [pages, turnPages] = useState<Pages>(NO_MORE);
   const first = result.value;
   useEffect(() => turnPages({ ...NO_MORE, of: first, cursor: first?.cursor ?? null }), [first]);
@@ -135,7 +137,8 @@ function PastFlows() {
           : old,
       );
     } catch (error) {
-      if (error instanceof ApiError) turnPages((old) => ({ ...old, error, busy: false }));
+      const refusal = judge(error, question);
+      turnPages((old) => (old.of === first ? { ...old, error: refusal, busy: false } : old));
     }
   };
 
@@ -146,7 +149,8 @@ function PastFlows() {
       status={
         first && (
           <>
-            <Num value={lines.length} /> records{pages.cursor ? ", more below" : ""}
+            <Num value={lines.length} /> {lines.length === 1 ? "record" : "records"}
+            {pages.cursor ? ", more below" : ""}
           </>
         )
       }
@@ -192,20 +196,21 @@ function marked(line: FlowRecord): string {
 
 function LiveFlows() {
   const [held, hold] = useState(false);
-  const anew = turn.value; // "ask again" begins a new stream only after an error
-  const state = useLive(parameter("filter"), true, held);
+  const [attempt, begin] = useState(0);
+  const state = useLive(parameter("filter"), attempt, held);
   const columns = shownColumns().map((column, at) => ({
     ...column,
     cell: (line: FlowRecord, row: number) =>
       LOST in line
         ? at === 0 && (
-            <span class="lost-line">{String(line[LOST])} records lost: this page was too slow</span>
+            <span class="lost-line">
+              {several(Number(line[LOST]), "record")} lost: this page was too slow
+            </span>
           )
         : column.cell(line, row),
   }));
   return (
     <FlowsFrame
-      key={state.error ? anew : "live"}
       live
       lines={state.lines}
       status={
@@ -227,7 +232,7 @@ function LiveFlows() {
       }
     >
       {state.error ? (
-        <Failure error={state.error} />
+        <Failure error={state.error} again={() => begin(attempt + 1)} />
       ) : state.lines.length === 0 ? (
         <p class="state">
           {parameter("filter")
@@ -238,11 +243,7 @@ function LiveFlows() {
         <Table
           label="Live flow records"
           rows={state.lines}
-          id={(line, at) =>
-            LOST in line
-              ? `lost ${state.lines.length - at}`
-              : `${fields.key(line)} ${state.lines.length - at}`
-          }
+          id={(_, at) => String(state.taken - at)}
           columns={columns}
           onOpen={(line) => open(line)}
           mark={marked}

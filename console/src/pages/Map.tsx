@@ -15,11 +15,11 @@ import {
   seenFrom,
   type Where,
 } from "../map/place";
-import { collapsed, type Scene, type SceneEdge, type SceneNode, scene } from "../map/scene";
+import { collapsed, type Scene, type SceneNode, scene } from "../map/scene";
 import { Icon } from "../parts/icons";
 import { Answered } from "../parts/Panel";
 import { said } from "../quantities";
-import { clock, range as rangeOf } from "../times";
+import { between, range as rangeOf } from "../times";
 import { full, MapSide } from "./map/Side";
 
 const LIMIT = 300;
@@ -43,7 +43,7 @@ function moment(): { from: string | number; to: string | number; step: number | 
 export default function MapPage() {
   const place = where();
   const held = moment();
-  const [hovered, hover] = useState<SceneNode | SceneEdge | null>(null);
+  const [hovered, hover] = useState("");
   const dimensions = dimensionsOf(place);
   const compare = held.step === null ? parameter("compare") : "";
   const result = useAnswer<Graph>("graph", {
@@ -83,7 +83,7 @@ export default function MapPage() {
         <header>
           <Crumbs place={place} />
           <div class="aside">
-            <Hint what={hovered} drawn={drawn} />
+            <Hint of={hovered} drawn={drawn} />
             {!place.focus && <Levels level={place.level} />}
           </div>
         </header>
@@ -107,7 +107,7 @@ export default function MapPage() {
           )}
         </Answered>
         <Legend comparing={compare !== ""} />
-        <Playback />
+        <Playback ready={!result.loading} />
       </section>
       {graph && (
         <MapSide
@@ -186,7 +186,10 @@ function Levels({ level }: { level: Level }) {
 }
 
 /** One line about what is under the pointer. */
-function Hint({ what, drawn }: { what: SceneNode | SceneEdge | null; drawn: Scene }) {
+function Hint({ of, drawn }: { of: string; drawn: Scene }) {
+  const what =
+    drawn.nodes.find((each) => each.id === of) ??
+    drawn.edges.find((each) => `${each.source} ${each.target}` === of);
   if (!what) return null;
   const name = (id: string) => {
     const node = drawn.nodes.find((each) => each.id === id);
@@ -229,7 +232,7 @@ function Legend({ comparing }: { comparing: boolean }) {
 }
 
 /** Hold a moment of the range, or play it from beginning to end. */
-function Playback() {
+function Playback({ ready }: { ready: boolean }) {
   const now = Date.now();
   const whole = rangeOf(parameter("from", DEFAULT_FROM), parameter("to", DEFAULT_TO), now);
   const [playing, play] = useState(false);
@@ -248,7 +251,7 @@ function Playback() {
     }
   };
   useEffect(() => {
-    if (!playing) return;
+    if (!playing || !ready) return; // what has not been seen yet is not gone past
     const timer = setTimeout(() => {
       if (step >= STEPS - 1) {
         play(false);
@@ -256,9 +259,9 @@ function Playback() {
       } else hold(step + 1);
     }, 900);
     return () => clearTimeout(timer);
-  }, [playing, step]);
+  }, [playing, step, ready]);
   if (!range) return null;
-  const text = held ? `${clock(Number(held[1]))} – ${clock(Number(held[2]))}` : "the whole range";
+  const text = held ? between(Number(held[1]), Number(held[2])) : "the whole range";
   return (
     <div class="playback">
       <button

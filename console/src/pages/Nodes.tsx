@@ -4,6 +4,7 @@ import { asked, useAnswer } from "../asking";
 import { Share } from "../charts/Spark";
 import { both, equals } from "../conditions";
 import { change, parameter } from "../location";
+import { useOpener } from "../parts/focus";
 import { Answered, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { Name, Num } from "../parts/values";
@@ -12,7 +13,7 @@ import { ago } from "../times";
 import { type NodesAnswer, troubled } from "./nodes/Summary";
 
 export default function Nodes() {
-  const result = useAnswer<NodesAnswer>("nodes", {});
+  const result = useAnswer<NodesAnswer>("nodes", {}, "now");
   const chosen = parameter("node");
   return (
     <div class="beside">
@@ -43,6 +44,7 @@ export default function Nodes() {
           key={chosen}
           name={chosen}
           node={result.value?.nodes.find((each) => each.name === chosen) ?? null}
+          known={result.value !== null}
         />
       )}
     </div>
@@ -77,7 +79,7 @@ const COLUMNS = [
     numeric: true,
     cell: (node: ExporterNode) =>
       node.lastHeardSeconds === null ? "–" : ago(node.lastHeardSeconds),
-    order: (node: ExporterNode) => node.lastHeardSeconds ?? 0,
+    order: (node: ExporterNode) => node.lastHeardSeconds ?? Number.MAX_SAFE_INTEGER,
   },
   number("Records/s", "recordsPerSecond"),
   number("Received", "received"),
@@ -101,7 +103,9 @@ const COLUMNS = [
           <Share of={node.conntrack.entries / (node.conntrack.max || 1)} warns />
         </span>
       ) : (
-        <span class="faint">not reported</span>
+        <span class="faint" data-tip="It is not reported">
+          not reported
+        </span>
       ),
     order: (node: ExporterNode) =>
       node.conntrack ? node.conntrack.entries / (node.conntrack.max || 1) : 0,
@@ -166,7 +170,15 @@ function number(
   };
 }
 
-function Details({ name, node }: { name: string; node: ExporterNode | null }) {
+interface DetailsProps {
+  name: string;
+  node: ExporterNode | null;
+  /** Whether it is known which nodes there are. */
+  known: boolean;
+}
+
+function Details({ name, node, known }: DetailsProps) {
+  useOpener();
   const result = useAnswer<Query>("query", {
     ...asked(),
     filter: both(equals("src.node", name)),
@@ -189,7 +201,7 @@ function Details({ name, node }: { name: string; node: ExporterNode | null }) {
             {each}
           </p>
         ))}
-        {!node && <p class="state">No exporter of this name is known.</p>}
+        {known && !node && <p class="state">No exporter of this name is known.</p>}
       </Panel>
       {node?.occupants && (
         <Panel title="What fills its conntrack" aside="entries, by who opened them">

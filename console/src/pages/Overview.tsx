@@ -10,7 +10,7 @@ import { change, follow, go, parameter, to } from "../location";
 import { Answered, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { Change, Name, Num } from "../parts/values";
-import { type Group, groups, series } from "../rows";
+import { before, type Group, groups, series } from "../rows";
 import { missing } from "../shell/Completeness";
 import { me } from "../shell/session";
 import { written } from "../times";
@@ -212,7 +212,7 @@ function TopWorkloads() {
                         title: "Change",
                         numeric: true,
                         cell: (row: Group) => (
-                          <Change now={row.measures[0] ?? 0} before={row.before?.[0]} />
+                          <Change now={row.measures[0] ?? 0} before={before(row)} />
                         ),
                       },
                     ]
@@ -318,7 +318,9 @@ function New() {
         asked={result}
         empty={(query) =>
           !query.compared?.rows.some((each) => each === null) &&
-          "Nothing talks that did not before."
+          (query.other
+            ? `Of the ${query.rows.length} that talk most, nothing talks that did not before.`
+            : "Nothing talks that did not before.")
         }
       >
         {(query) => (

@@ -1,5 +1,5 @@
 // What each policy and rule let through or stopped; what no policy covers; and why.
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Policies as PoliciesAnswer, Policy, PolicyRule, Query } from "../api";
 import { asked, useAnswer } from "../asking";
 import { both, equals } from "../conditions";
@@ -25,7 +25,12 @@ export default function Policies() {
               "There is no network policy that you may see, and none decided anything in this range."
             }
           >
-            {({ policies }) => <Rules policies={policies} />}
+            {({ policies, more }) => (
+              <>
+                <Rules policies={policies} />
+                {!!more && <p class="state">And {more} further policies, which are not listed.</p>}
+              </>
+            )}
           </Answered>
         </Panel>
       </div>
@@ -83,16 +88,18 @@ function Rules({ policies }: { policies: Policy[] }) {
           key: "policy",
           title: "Policy",
           width: "30%",
-          cell: (line) =>
-            line.first ? <Name text={name(line)} /> : <span class="unseen">{name(line)}</span>,
+          cell: (line) => (
+            <span class={line.first ? undefined : "faint"}>
+              <Name text={name(line)} />
+            </span>
+          ),
           order: name,
         },
         {
           key: "kind",
           title: "Kind",
           width: "11%",
-          cell: ({ policy, first }) =>
-            first && <span class="faint">{KINDS[policy.kind] ?? policy.kind}</span>,
+          cell: ({ policy }) => <span class="faint">{KINDS[policy.kind] ?? policy.kind}</span>,
           order: ({ policy }) => policy.kind,
         },
         {
@@ -231,6 +238,12 @@ function Explain() {
   const now = would();
   const [source, setSource] = useState(now?.source ?? "");
   const [target, setTarget] = useState(now?.destination ?? "");
+  const asking = parameter("would");
+  useEffect(() => {
+    if (!now) return;
+    setSource(now.source);
+    setTarget(now.destination);
+  }, [asking]);
   const ask = (event: Event) => {
     event.preventDefault();
     change({ would: `${source.trim()},${target.trim()}`, explain: null });

@@ -7,7 +7,7 @@ import { Failure, Panel } from "../parts/Panel";
 import { Table } from "../parts/Table";
 import { said } from "../quantities";
 import { fields } from "../shell/session";
-import { visible } from "../texts";
+import { several, visible } from "../texts";
 import { type Editor, edit } from "./sql/editor";
 
 const EXAMPLES: [string, string][] = [
@@ -57,7 +57,7 @@ export default function Sql() {
     const seconds = () => (performance.now() - since) / 1000;
     try {
       const asked = { query, maxRows: MOST };
-      const result = await post<SqlResult>("sql", asked, abort.signal, exactly);
+      const result = plain(await post<SqlResult>("sql", asked, abort.signal, exactly));
       set({ result, error: broken(result), seconds: seconds() });
     } catch (error) {
       if (error instanceof ApiError) set({ result: null, error, seconds: seconds() });
@@ -135,6 +135,13 @@ export default function Sql() {
   );
 }
 
+/** Maps, tuples and arrays as the JSON that they came as. */
+function plain(result: SqlResult): SqlResult {
+  const cell = (value: Cell) =>
+    typeof value === "object" && value !== null ? JSON.stringify(value) : value;
+  return { ...result, rows: result.rows.map((row) => row.map(cell)) };
+}
+
 function broken(result: SqlResult): ApiError | null {
   if (!result.error) return null;
   const message = typeof result.error === "string" ? result.error : result.error.message;
@@ -146,7 +153,8 @@ function Said({ ran: { result, seconds } }: { ran: Ran }) {
   return (
     <>
       <span>
-        {result.rows.length} rows{result.truncated ? ", cut off" : ""} in {said(seconds, "s")}
+        {several(result.rows.length, "row")}
+        {result.truncated ? ", cut off" : ""} in {said(seconds, "s")}
       </span>
       <button
         type="button"
@@ -173,9 +181,14 @@ function Rows({ result }: { result: SqlResult }) {
         title: name,
         tip: result.types[at] ?? "",
         numeric: numeric[at] ?? false,
-        cell: (row: Cell[]) => (
-          <span class={numeric[at] ? "num" : undefined}>{visible(String(row[at] ?? ""))}</span>
-        ),
+        cell: (row: Cell[]) => {
+          const text = visible(String(row[at] ?? ""));
+          return (
+            <span class={numeric[at] ? "num" : undefined} data-tip={text}>
+              {text}
+            </span>
+          );
+        },
         order: (row: Cell[]) => (numeric[at] ? Number(row[at]) : String(row[at])),
       }))}
     />

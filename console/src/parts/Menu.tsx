@@ -27,9 +27,7 @@ export function Menu({
       if (event.target instanceof Node && !box.current?.contains(event.target)) set(false);
     };
     const leave = (event: KeyboardEvent) => {
-      if (event.key !== "Escape") return;
-      set(false);
-      button.current?.focus();
+      if (event.key === "Escape") close();
     };
     document.addEventListener("pointerdown", elsewhere);
     document.addEventListener("keydown", leave);
@@ -38,15 +36,17 @@ export function Menu({
       document.removeEventListener("keydown", leave);
     };
   }, [open]);
+  const close = () => {
+    set(false);
+    button.current?.focus(); // what was chosen is gone with the menu
+  };
   return (
     <div class={`menu ${className}`} ref={box}>
       <button type="button" ref={button} aria-expanded={open} onClick={() => set(!open)}>
         {name && <span class="unseen">{name} </span>}
         {label}
       </button>
-      {open && (
-        <div class={right ? "menu-body right" : "menu-body"}>{children(() => set(false))}</div>
-      )}
+      {open && <div class={right ? "menu-body right" : "menu-body"}>{children(close)}</div>}
     </div>
   );
 }

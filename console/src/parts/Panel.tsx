@@ -1,7 +1,8 @@
 // A titled part of a page, and what it shows while it has nothing to show.
 import type { ComponentChildren } from "preact";
-import { type ApiError, ApiError as Refusal } from "../api";
+import { type ApiError, passes, ApiError as Refusal, unreachable } from "../api";
 import { type Asked, askAnew } from "../asking";
+import { date } from "../times";
 
 interface PanelProps {
   title: ComponentChildren;
@@ -32,12 +33,17 @@ interface AnsweredProps<T> {
 
 /** An answer, or why there is none. */
 export function Answered<T>({ asked, empty, children }: AnsweredProps<T>) {
-  const { value, error, loading } = asked;
+  const { value, error, loading, since } = asked;
   if (error && value === null) return <Failure error={error} />;
   if (value === null) return <Waiting />;
   const nothing = empty?.(value);
   return (
     <div class={loading ? "answered waits" : "answered"} aria-busy={loading}>
+      {error && !unreachable.value && (
+        <p class="stale" role="status">
+          {error.message} What is shown is of {date(since)}; it is asked again.
+        </p>
+      )}
       {nothing ? <p class="state">{nothing}</p> : children(value)}
     </div>
   );
@@ -62,10 +68,7 @@ const REMEDIES: Record<string, string> = {
 };
 
 /** Of what the page asks again by itself. */
-const WAITING: Record<string, string> = {
-  "too-many": "It is asked again in a moment.",
-  unreachable: "What is shown is what it last said; it is asked again.",
-};
+const AGAIN = "It is asked again in a moment.";
 
 interface FailureProps {
   error: ApiError;
@@ -76,7 +79,7 @@ interface FailureProps {
 export function Failure({ error, again }: FailureProps) {
   const remedy =
     error instanceof Refusal
-      ? (REMEDIES[error.code] ?? (again ? undefined : WAITING[error.code]))
+      ? (REMEDIES[error.code] ?? (again || !passes(error) ? undefined : AGAIN))
       : undefined;
   return (
     <div class="state failure" role="alert">

@@ -1,6 +1,6 @@
 // A table of rows. Above a few hundred rows only those in view are in the page.
 import type { ComponentChildren, TargetedKeyboardEvent } from "preact";
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
 export interface TableColumn<Row> {
   key: string;
@@ -30,6 +30,7 @@ interface TableProps<Row> {
 const ROW = 28;
 const MANY = 200;
 const BEYOND = 12;
+const DRAGGED = 4; // px, beyond which a click is the end of a drag
 
 export function Table<Row>(props: TableProps<Row>) {
   const { columns, label, scrolls = false } = props;
@@ -51,19 +52,31 @@ export function Table<Row>(props: TableProps<Row>) {
     const observer = new ResizeObserver(measure);
     observer.observe(element);
     return () => observer.disconnect();
-  }, []);
+  }, [windowed]); // while all rows are in the page nobody looks where they are
 
   const scroll = () => {
     const element = box.current;
     if (!element) return;
     if (windowed) look({ top: element.scrollTop, height: element.clientHeight });
+    reach(element);
+  };
+  const reach = (element: HTMLDivElement) => {
     const left = element.scrollHeight - element.scrollTop - element.clientHeight;
     if (left < ROW * 20) props.onEnd?.();
   };
-  const turn = (key: string) =>
+  // Rows may have become so few that what is in view is their end, and nobody scrolls.
+  useEffect(() => {
+    if (props.onEnd && box.current) reach(box.current);
+  });
+  // Numbers begin with the largest, names with the first.
+  const turn = (key: string) => {
+    const [row] = props.rows;
+    const order = columns.find((each) => each.key === key)?.order;
+    const down = row !== undefined && typeof order?.(row) === "number";
     sort((old) =>
-      old?.key !== key ? { key, down: true } : old.down ? { key, down: false } : null,
+      old?.key !== key ? { key, down } : old.down === down ? { key, down: !down } : null,
     );
+  };
 
   return (
     <div
@@ -104,7 +117,7 @@ function ordered<Row>(rows: Row[], by: (row: Row) => number | string, down: bool
   return [...rows].sort((left, right) => {
     const [a, b] = [by(left), by(right)];
     if (typeof a === "number" && typeof b === "number") return (a - b) * sign;
-    return String(a).localeCompare(String(b), "en", { numeric: true }) * -sign;
+    return String(a).localeCompare(String(b), "en", { numeric: true }) * sign;
   });
 }
 
@@ -145,6 +158,12 @@ function Head<Row>({ column, down, onSort }: HeadProps<Row>) {
   );
 }
 
+/** Whether a part of a row is marked, to be copied. */
+function marks(row: HTMLElement): boolean {
+  const marked = document.getSelection();
+  return marked?.isCollapsed === false && marked.containsNode(row, true);
+}
+
 function Row<Row>({
   row,
   index,
@@ -154,6 +173,7 @@ function Row<Row>({
   id,
   mark,
 }: TableProps<Row> & { row: Row; index: number }) {
+  const pressed = useRef(0);
   const open = onOpen && (() => onOpen(row, index));
   const press = (event: TargetedKeyboardEvent<HTMLTableRowElement>) => {
     if (event.target !== event.currentTarget) return;
@@ -177,7 +197,13 @@ function Row<Row>({
       class={names.filter(Boolean).join(" ") || undefined}
       aria-rowindex={index + 2}
       tabIndex={open ? 0 : undefined}
-      onClick={open}
+      onPointerDown={(event) => {
+        pressed.current = event.clientX;
+      }}
+      onClick={(event) => {
+        const dragged = Math.abs(event.clientX - pressed.current) > DRAGGED;
+        if (!dragged || !marks(event.currentTarget)) open?.();
+      }}
       onKeyDown={open && press}
     >
       {columns.map((column) => (

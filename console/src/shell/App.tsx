@@ -1,14 +1,15 @@
 import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { loggedOut, unreachable } from "../asking";
+import { loggedOut, unreachable } from "../api";
 import { follow, PAGES, type Page, page, parameter, to } from "../location";
 import { Icon } from "../parts/icons";
-import { Waiting } from "../parts/Panel";
+import { Failure, Waiting } from "../parts/Panel";
+import { several } from "../texts";
 import { Completeness } from "./Completeness";
 import { FilterField } from "./FilterField";
 import { Login } from "./Login";
 import { ComparePicker, RangePicker } from "./Range";
-import { fields, me } from "./session";
+import { fields, identify, me, unknown } from "./session";
 import { theme, turnTheme } from "./theme";
 
 const TITLES: Record<Page, string> = {
@@ -106,7 +107,7 @@ function Who() {
   return (
     <span class="who" data-tip={`Sees ${scope}`}>
       <span>{me.value?.user}</span>
-      <span class="faint">{sees === "*" ? scope : `${sees?.length ?? 0} namespaces`}</span>
+      <span class="faint">{sees === "*" ? scope : several(sees?.length ?? 0, "namespace")}</span>
     </span>
   );
 }
@@ -126,14 +127,15 @@ function Bar() {
 
 function Content() {
   const [shown, show] = useState<{ page: Page; Component: ComponentType } | null>(null);
-  const [failed, fail] = useState(false);
+  const [failed, fail] = useState<Page | null>(null);
   const wanted = page.value;
   useEffect(() => {
     let here = true;
+    fail(null); // what failed before may be there by now
     document.title = `${TITLES[wanted]} – flowvis`;
     LOAD[wanted]().then(
       (module) => here && show({ page: wanted, Component: module.default }),
-      () => here && fail(true),
+      () => here && fail(wanted),
     );
     return () => {
       here = false;
@@ -142,7 +144,7 @@ function Content() {
   return (
     <main id="main" class={`page page-${wanted}`} tabIndex={-1}>
       <h1 class="unseen">{TITLES[wanted]}</h1>
-      {failed ? (
+      {failed === wanted ? (
         <div class="state failure" role="alert">
           <p>
             This page could not be loaded: the aggregator is gone or was replaced by another
@@ -154,6 +156,8 @@ function Content() {
         </div>
       ) : shown?.page === wanted && fields.value ? (
         <shown.Component />
+      ) : unknown.value && !unreachable.value ? (
+        <Failure error={unknown.value} again={() => void identify()} />
       ) : (
         <Waiting />
       )}

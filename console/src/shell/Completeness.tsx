@@ -1,18 +1,36 @@
 // Whether what is on the page is all that there was, in a word; and what is missing and why.
-import type { Answer, Missing } from "../api";
-import { answers, unreachable } from "../asking";
+import { type Answer, type Missing, unreachable } from "../api";
+import { answers } from "../asking";
 import { Menu } from "../parts/Menu";
 import { Num } from "../parts/values";
 import { said } from "../quantities";
-import { clock } from "../times";
+import { between } from "../times";
 
-/** What is missing from any of the answers, once each. */
+/**
+ * What is missing from any of the answers, once each. Answers a moment apart count the same loss
+ * differently; of one place and reason those of the answer that lacks most are all there is.
+ */
 export function missing(given: Answer[]): Missing[] {
-  const found = new Map<string, Missing>();
-  for (const each of given.flatMap((answer) => answer.missing)) {
-    found.set(`${each.node} ${each.stage} ${each.reason} ${each.text}`, each);
+  const found = new Map<string, Missing[]>();
+  for (const answer of given) {
+    const here = new Map<string, Missing[]>();
+    for (const each of answer.missing) {
+      here.set(place(each), [...(here.get(place(each)) ?? []), each]);
+    }
+    for (const [name, lost] of here) {
+      if (weight(lost) > weight(found.get(name) ?? [])) found.set(name, lost);
+    }
   }
-  return [...found.values()];
+  return [...found.values()].flat();
+}
+
+/** Where and why, whatever the numbers in the text. */
+function place({ node, stage, reason, text }: Missing): string {
+  return [node, stage, reason, text.replace(/\d+/g, "")].join("\n");
+}
+
+function weight(of: Missing[]): number {
+  return of.reduce((sum, each) => sum + (each.records || 1), 0);
 }
 
 export function Completeness() {
@@ -22,7 +40,11 @@ export function Completeness() {
   const gone = missing(given);
   const complete = given.every((answer) => answer.complete);
   const records = gone.reduce((sum, each) => sum + (each.records || 0), 0);
-  const label = complete ? "Complete" : records ? `${said(records)} records missing` : "Incomplete";
+  const label = complete
+    ? "Complete"
+    : records
+      ? `${said(records)} ${records === 1 ? "record" : "records"} missing`
+      : "Incomplete";
   return (
     <Menu
       right
@@ -39,7 +61,7 @@ export function Completeness() {
         <div class="books-body">
           <h3>{complete ? "Nothing is missing in this range" : "Missing in this range"}</h3>
           {gone.map((each) => (
-            <p key={each.text}>{each.text}</p>
+            <p key={`${each.node} ${each.from} ${each.text}`}>{each.text}</p>
           ))}
           {notes(given).map((each) => (
             <p key={each} class="faint">
@@ -59,9 +81,7 @@ export function Completeness() {
               {given.map((answer, index) => (
                 <tr key={index}>
                   <td>{answer.table}</td>
-                  <td>
-                    {clock(answer.from)}–{clock(answer.to)}
-                  </td>
+                  <td>{between(answer.from, answer.to)}</td>
                   <td class="numeric">
                     <Num value={answer.rowsRead} />
                   </td>

@@ -22,6 +22,7 @@ export function FilterField() {
   const [opened, show] = useState(false);
   const [chosen, choose] = useState(-1);
   const [problem, say] = useState<FilterProblem | null>(null);
+  const [scrolled, scroll] = useState(0);
   const input = useRef<HTMLInputElement>(null);
   const asking = useRef<AbortController>(null);
   const applying = useRef<AbortController>(null);
@@ -157,6 +158,7 @@ export function FilterField() {
     return true;
   };
   const press = (event: KeyboardEvent) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // those are the browser's
     if (event.shiftKey && event.key === "Tab") return;
     if (keys[event.key]?.()) event.preventDefault();
   };
@@ -165,7 +167,7 @@ export function FilterField() {
   return (
     <div class="filter">
       <div class={shown ? "filter-box wrong" : "filter-box"}>
-        {shown && <Underline text={text} problem={shown} />}
+        {shown && <Underline text={text} problem={shown} scrolled={scrolled} />}
         <input
           ref={input}
           type="text"
@@ -193,6 +195,7 @@ export function FilterField() {
             show(open && left.options.length > 0);
             complete(value);
           }}
+          onScroll={(event) => scroll(event.currentTarget.scrollLeft)}
           onFocus={() => complete(text, 0)}
           onBlur={() => {
             asking.current?.abort();
@@ -205,7 +208,10 @@ export function FilterField() {
           <button
             type="button"
             aria-label="Clear the filter"
-            onClick={() => change({ filter: null })}
+            onClick={() => {
+              change({ filter: null });
+              input.current?.focus(); // the button is gone
+            }}
           >
             ×
           </button>
@@ -287,14 +293,23 @@ function suggested(text: string, problem: FilterProblem): { text: string; caret:
   return { text: before + after, caret: before.length };
 }
 
+interface UnderlineProps {
+  text: string;
+  problem: FilterProblem;
+  /** How far the field's text is scrolled, px. */
+  scrolled: number;
+}
+
 /** The same text behind the field's, with a wave under what is wrong. */
-function Underline({ text, problem }: { text: string; problem: FilterProblem }) {
+function Underline({ text, problem, scrolled }: UnderlineProps) {
   if (problem.position === null || problem.position === undefined) return null;
   const end = problem.position + Math.max(problem.length ?? 1, 1);
   const points = [...text];
   return (
     <div class="underline mono" aria-hidden="true">
-      <span>{points.slice(0, problem.position).join("")}</span>
+      <span style={{ marginLeft: `${-scrolled}px` }}>
+        {points.slice(0, problem.position).join("")}
+      </span>
       <u>{points.slice(problem.position, end).join("") || " "}</u>
     </div>
   );

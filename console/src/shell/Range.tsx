@@ -1,6 +1,6 @@
 // The range and what it is compared with.
 import { useState } from "preact/hooks";
-import { askAnew, paused, period } from "../asking";
+import { askAnew, paused, period, turn } from "../asking";
 import { change, DEFAULT_FROM, DEFAULT_TO, parameter } from "../location";
 import { Icon } from "../parts/icons";
 import { Menu } from "../parts/Menu";
@@ -70,6 +70,7 @@ function seconds(shown: { from: number; to: number }): number {
 export function RangePicker() {
   const from = parameter("from", DEFAULT_FROM);
   const to = parameter("to", DEFAULT_TO);
+  turn.value; // what is relative to now is said anew with every question
   const now = Date.now();
   const wrong = moment(from, now) === null || moment(to, now) === null;
   return (

@@ -1,8 +1,9 @@
 // Everything that is known of one record: both nodes' counters, addresses on the way, policies, labels.
-import type { Cell, FlowRecord, Flows } from "../../api";
+import type { Cell, FlowRecord, Flows, Parameters } from "../../api";
 import { asked, useAnswer } from "../../asking";
 import { both, equals } from "../../conditions";
 import { change, follow, parameter, to } from "../../location";
+import { useOpener } from "../../parts/focus";
 import { Answered, Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
 import { Name, Num } from "../../parts/values";
@@ -25,6 +26,12 @@ function ofConnection(of: fields.Connection): string {
   );
 }
 
+/** The second that a record ends in, whatever the range of the page; that one where it has no time. */
+function itsSecond({ end }: fields.Connection): Parameters {
+  const from = Math.floor(end / 1000) * 1000;
+  return from > 0 ? { from, to: from + 1000 } : asked();
+}
+
 /** `known`: the record if the page has it; else it is looked up by what the URL says. */
 export function RecordSide({ name, known }: { name: string; known: FlowRecord | null }) {
   const connection = fields.parsed(name);
@@ -33,12 +40,19 @@ export function RecordSide({ name, known }: { name: string; known: FlowRecord | 
     connection
       ? { ...asked(), filter: ofConnection(connection), limit: INTERVALS, columns: "*" }
       : {},
-    false,
+    "once",
   );
+  const itself = useAnswer<Flows>(
+    connection && !known ? "flows" : null,
+    connection ? { ...itsSecond(connection), filter: ofConnection(connection), columns: "*" } : {},
+    "once",
+  );
+  useOpener();
   if (!connection) return null;
   const intervals = result.value ? fields.records(result.value) : [];
-  const record =
-    known ?? intervals.find((each) => fields.key(each) === name) ?? intervals[0] ?? null;
+  const found = itself.value ? fields.records(itself.value) : [];
+  // The store has whole seconds, a live record more: of its second the first is it.
+  const record = known ?? found.find((each) => fields.key(each) === name) ?? found[0] ?? null;
   return (
     <aside class="side record" aria-label="Flow record">
       <Panel
@@ -52,8 +66,8 @@ export function RecordSide({ name, known }: { name: string; known: FlowRecord | 
         {record ? (
           <Facts record={record} />
         ) : (
-          <Answered asked={result}>
-            {() => <p class="state">No record of this connection is in the range.</p>}
+          <Answered asked={itself}>
+            {() => <p class="state">There is no such record any more.</p>}
           </Answered>
         )}
       </Panel>
@@ -62,17 +76,19 @@ export function RecordSide({ name, known }: { name: string; known: FlowRecord | 
           <Counters record={record} />
           <Way record={record} />
           <Policies record={record} />
-          <Intervals intervals={intervals} name={name} />
-          <Raw record={record} />
         </>
       )}
+      {(intervals.length > 1 || !record) && (
+        <Intervals intervals={intervals} name={name} more={result.value?.cursor != null} />
+      )}
+      {record && <Raw record={record} />}
     </aside>
   );
 }
 
 function Facts({ record }: { record: FlowRecord }) {
-  const lasted = fields.end(record) - fields.start(record);
-  const length = quantity(lasted, "ms");
+  const [start, end] = [fields.start(record), fields.end(record)];
+  const length = quantity(end - start, "ms");
   return (
     <dl class="facts">
       <dt>Verdict</dt>
@@ -88,14 +104,18 @@ function Facts({ record }: { record: FlowRecord }) {
         <End record={record} side="destination" />
       </dd>
       <dt>Began</dt>
-      <dd data-tip={fully(fields.start(record))}>{date(fields.start(record))}</dd>
+      <dd>
+        <At ms={start} />
+      </dd>
       <dt>Record's end</dt>
-      <dd data-tip={fully(fields.end(record))}>
-        {date(fields.end(record))}
-        <span class="faint">
-          {" "}
-          after {length.number} {length.unit}
-        </span>
+      <dd>
+        <At ms={end} />
+        {start > 0 && end > 0 && (
+          <span class="faint">
+            {" "}
+            after {length.number} {length.unit}
+          </span>
+        )}
       </dd>
       <dt>Written because</dt>
       <dd>{fields.reason(record)}</dd>
@@ -109,6 +129,11 @@ function Facts({ record }: { record: FlowRecord }) {
       <dd>{fields.flowType(record) || "outside of the cluster"}</dd>
     </dl>
   );
+}
+
+/** A point in time; 0 is none. */
+function At({ ms }: { ms: number }) {
+  return ms ? <span data-tip={fully(ms)}>{date(ms)}</span> : <span class="faint">–</span>;
 }
 
 function End({ record, side }: { record: FlowRecord; side: fields.Side }) {
@@ -283,15 +308,23 @@ function Policies({ record }: { record: FlowRecord }) {
           ];
         })}
       </dl>
-      <Explanation of={{ ...asked(), filter }} brief />
+      <Explanation of={{ ...itsSecond(connection), filter }} brief />
     </Panel>
   );
 }
 
-function Intervals({ intervals, name }: { intervals: FlowRecord[]; name: string }) {
-  if (intervals.length < 2) return null;
+interface IntervalsProps {
+  intervals: FlowRecord[];
+  name: string;
+  /** There are others before them. */
+  more: boolean;
+}
+
+function Intervals({ intervals, name, more }: IntervalsProps) {
+  if (intervals.length === 0) return null;
+  const count = `${more ? "the last " : ""}${intervals.length} in the range`;
   return (
-    <Panel title="The same connection's intervals" aside={`${intervals.length} in the range`}>
+    <Panel title="The same connection's intervals" aside={count}>
       <Table<FlowRecord>
         label="Intervals"
         rows={intervals}
@@ -299,7 +332,7 @@ function Intervals({ intervals, name }: { intervals: FlowRecord[]; name: string 
         opened={name}
         onOpen={(row) => change({ flow: fields.key(row) })}
         columns={[
-          { key: "end", title: "End", width: "50%", cell: (row) => date(fields.end(row)) },
+          { key: "end", title: "End", width: "50%", cell: (row) => <At ms={fields.end(row)} /> },
           {
             key: "bytes",
             title: "Bytes",

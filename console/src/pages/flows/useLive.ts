@@ -1,6 +1,7 @@
 // Flows as they come: the latest of them, newest first, and how many a slow page did not get.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ApiError, FlowRecord } from "../../api";
+import { judge } from "../../asking";
 import { followFlows } from "../../stream";
 
 const KEPT = 2000;
@@ -9,6 +10,8 @@ const DRAWN_EVERY = 250; // ms
 
 export interface Live {
   lines: FlowRecord[];
+  /** How many lines there have been: the first one's number, which it keeps. */
+  taken: number;
   /** Came while it was held. */
   waiting: number;
   lost: number;
@@ -17,21 +20,30 @@ export interface Live {
   error: ApiError | null;
 }
 
-const EMPTY: Live = { lines: [], waiting: 0, lost: 0, rate: 0, connected: false, error: null };
+const EMPTY: Live = {
+  lines: [],
+  taken: 0,
+  waiting: 0,
+  lost: 0,
+  rate: 0,
+  connected: false,
+  error: null,
+};
 
 /** Marks the place in the list where records are missing. */
 export const LOST = "lost";
 
-export function useLive(filter: string, on: boolean, held: boolean): Live {
+/** `attempt`: another number begins anew what was refused. */
+export function useLive(filter: string, attempt: number, held: boolean): Live {
   const [state, set] = useState<Live>(EMPTY);
   const hold = useRef(held);
   hold.current = held;
 
   useEffect(() => {
-    if (!on) return;
     set(EMPTY);
     let coming: FlowRecord[] = [];
     let lines: FlowRecord[] = [];
+    let taken = 0;
     let lost = 0;
     let connected = false;
     let error: ApiError | null = null;
@@ -39,9 +51,9 @@ export function useLive(filter: string, on: boolean, held: boolean): Live {
     const stop = followFlows(
       { filter, latest: BEGINS },
       {
-        onFlows: (records) => {
+        onFlows: (records, live) => {
           coming.push(...records);
-          recent.push([Date.now(), records.length]);
+          if (live) recent.push([Date.now(), records.length]);
           if (coming.length > KEPT) coming = coming.slice(-KEPT);
         },
         onLost: (count) => {
@@ -49,7 +61,7 @@ export function useLive(filter: string, on: boolean, held: boolean): Live {
           coming.push({ [LOST]: count });
         },
         onState: (problem, now) => {
-          error = problem;
+          error = problem && judge(problem, { filter });
           connected = now;
         },
       },
@@ -59,15 +71,16 @@ export function useLive(filter: string, on: boolean, held: boolean): Live {
       recent = recent.filter(([at]) => at > since);
       const rate = recent.reduce((sum, [, count]) => sum + count, 0) / 5;
       if (!hold.current && coming.length) {
+        taken += coming.length;
         lines = [...coming.reverse(), ...lines].slice(0, KEPT);
         coming = [];
       }
-      set({ lines, waiting: coming.length, lost, rate, connected, error });
+      set({ lines, taken, waiting: coming.length, lost, rate, connected, error });
     }, DRAWN_EVERY);
     return () => {
       stop();
       clearInterval(timer);
     };
-  }, [filter, on]);
+  }, [filter, attempt]);
   return state;
 }

@@ -1,4 +1,5 @@
 // What is known of the node or edge that is chosen; of nothing, what there is.
+import { useEffect, useRef } from "preact/hooks";
 import type { Query } from "../../api";
 import { asked, useAnswer } from "../../asking";
 import { TimeChart } from "../../charts/TimeChart";
@@ -10,6 +11,7 @@ import { Answered, Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
 import { Change, Name, Num } from "../../parts/values";
 import { type Group, groups } from "../../rows";
+import { several } from "../../texts";
 import { written } from "../../times";
 
 interface SideProps {
@@ -42,8 +44,16 @@ export function MapSide(props: SideProps) {
   const { scene, chosen } = props;
   const node = scene.nodes.find((each) => each.id === chosen);
   const edge = scene.edges.find((each) => `${each.source} ${each.target}` === chosen);
+  const side = useRef<HTMLElement>(null);
+  const before = useRef(chosen);
+  useEffect(() => {
+    // The row that was chosen, or the button that closed, is gone, and had the focus.
+    if (before.current !== chosen && document.activeElement === document.body)
+      side.current?.focus({ preventScroll: true });
+    before.current = chosen;
+  }, [chosen]);
   return (
-    <aside class="side" aria-label="What is chosen">
+    <aside class="side" aria-label="What is chosen" tabIndex={-1} ref={side}>
       {node ? (
         <OfNode key={node.id} {...props} node={node} />
       ) : edge ? (
@@ -105,7 +115,7 @@ function OfNode({
         </div>
       </Panel>
       {wanted && <SeriesOf filter={wanted} range={range} />}
-      <Panel title="Talks with" aside={`${ends.length} directions`}>
+      <Panel title="Talks with" aside={several(ends.length, "direction")}>
         <EdgeTable
           edges={ends}
           from={node.id}

@@ -18,7 +18,7 @@ export function troubled(node: ExporterNode): boolean {
 const SHOWN = 7;
 
 export function NodesSummary() {
-  const asked = useAnswer<NodesAnswer>("nodes", {});
+  const asked = useAnswer<NodesAnswer>("nodes", {}, "now");
   return (
     <Panel
       title="Nodes"

@@ -26,7 +26,7 @@ const VERDICTS: Record<string, string> = {
 };
 
 export function Explanation({ of, brief = false }: ExplanationProps) {
-  const result = useAnswer<ExplainAnswer>("explain", of, false);
+  const result = useAnswer<ExplainAnswer>("explain", of, "once");
   return (
     <Answered asked={result}>
       {(answer) => (

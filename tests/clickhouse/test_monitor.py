@@ -736,7 +736,7 @@ def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
     rows, hours, big = 6_000, 8, 60_000
     script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours)).replace("BIG", str(big))
     mounted = (
-        f'mount -t tmpfs -o size=24m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
+        f'mount -t tmpfs -o size=27m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
     )
     found = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, sys.executable, script],

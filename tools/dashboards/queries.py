@@ -236,12 +236,17 @@ def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Record
     merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
     numbers = [each.own_number for each in labels]
     by = f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
-    pairs = len(labels) > 1 or any(each.many for each in labels)
-    inner = united(records, parts, [each.of for each in columns], by=by, pairs=pairs)
+    measures = [each.of for each in columns]
+    inner = united(records, parts, measures, by=by, pairs=_are_pairs(labels))
     return (
         f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
         f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"
     )
+
+
+def _are_pairs(labels: Sequence[Label]) -> bool:
+    """Whether groups under some labels are as many as pairs of ends."""
+    return len(labels) > 1 or any(each.many for each in labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +274,7 @@ class Ranked:
                 f"SELECT {', '.join(picked)}\nFROM {_inside(groups)}\n"
                 f"ORDER BY {order}\nLIMIT {self.limit}"
             )
-        return query(ranges.definitions(steps=False, days=True), body)
+        return query(ranges.definitions(steps=False, days=_are_pairs(self.labels)), body)
 
     def _with_others(self, groups: str, order: str) -> str:
         placed = f"SELECT *, row_number() OVER (ORDER BY {order}) AS place\nFROM {_inside(groups)}"

@@ -140,8 +140,7 @@ def lines(
     yield Text(f"before {then}, now {now}", "dim")
     if found:
         layout = Layout(_COLUMNS, cells, found)
-        yield layout.heading
-        yield from map(layout.line, found)
+        yield from layout.lines(found)
     counts = [sum(each.what == what for each in found) for what in _ORDER]
     same = len({(e.source, e.target) for e in Graph(document).edges}) - counts[0] - counts[2]
     summary = ", ".join(f"{n} {what}" for n, what in zip(counts, _ORDER, strict=True))

@@ -151,8 +151,7 @@ def tree(graph: Graph, cells: int | None) -> Iterator[Text]:
             corner = "└" if at == len(edges) - 1 else "├"
             branches.append(_Branch(f" {corner} {graph.names[edge.target]}", edge.numbers))
     layout = Layout(_TREE, cells, branches)
-    yield layout.heading
-    yield from map(layout.line, branches)
+    yield from layout.lines(branches)
     if graph.hidden:
         yield Text(f"{graph.hidden} smaller edges are in {OTHERS}: see --limit", "dim")
 
@@ -183,8 +182,7 @@ def matrix(graph: Graph, cells: int | None) -> Iterator[Text]:
         )
     sources = [source for source, _ in graph.sources()]
     layout = Layout(columns, cells, sources, gap=" ")
-    yield layout.heading
-    yield from map(layout.line, sources)
+    yield from layout.lines(sources)
 
 
 def _across(

@@ -3,7 +3,7 @@
 Where there is no terminal nothing is left out or shortened: programs read that.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -105,6 +105,11 @@ class Layout(Generic[Row]):
             (visible(column.value(row)), column.style(row) if column.style else "")
             for column in self.columns
         )
+
+    def lines(self, rows: Iterable[Row]) -> Iterator[Text]:
+        """Go through the titles and all rows."""
+        yield self.heading
+        yield from map(self.line, rows)
 
     def _joined(self, cells: Iterable[tuple[str, str]]) -> Text:
         text = Text()

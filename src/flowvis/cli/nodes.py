@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         console.print("no node is known, and nothing came from any")
         return 0
     layout = Layout(COLUMNS, tables.cells(), nodes)
-    for line in (layout.heading, *map(layout.line, nodes)):
+    for line in layout.lines(nodes):
         console.print(line, soft_wrap=True)
     for node in nodes:
         for problem in node["problems"]:

@@ -103,8 +103,7 @@ def lines(document: Mapping[str, Any], cells: int | None) -> Iterator[Text]:
         Column("LAST", lambda s: amount(s.values[-1], s.unit), right=True, rank=1),
     ]
     layout = Layout([c for at, c in enumerate(columns) if at != 1 or several], cells, found)
-    yield layout.heading
-    yield from map(layout.line, found)
+    yield from layout.lines(found)
 
 
 def _room(found: Sequence[_Series], cells: int | None, *, several: bool) -> int:

@@ -247,7 +247,7 @@ def _show_sessions(
     if sessions:
         layout = Layout(SESSION_COLUMNS, tables.cells(), sessions)
         console.print()
-        for line in (layout.heading, *map(layout.line, sessions)):
+        for line in layout.lines(sessions):
             console.print(line, soft_wrap=True)
     silent = [node for node in nodes if not node["sessions"]]
     if silent:

@@ -244,7 +244,7 @@ _BY_DAY = tuple(replace(each, name=f"{each.name}_by_day", time=DAY) for each in 
 PROJECTIONS: tuple[Projection, ...] = (*_BY_DAY, *_BY_HOUR)
 """Of the roll-up by hour: who with whom, and let through or stopped by what. A Pod or a node has
 its name only where nothing else names the end; so each has a fifth of the rows. The same ends meet
-hour after hour, so by day they have a sixteenth of that."""
+hour after hour, so by day they have far fewer."""
 REPLACED = ("workloads",)
 """Projections of programs before this one."""
 

@@ -8,6 +8,7 @@ tables take on disk for a record.
 
 import re
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def measure(store: EmbeddedStore, end_s: int) -> dict[str, Any]:
             interval_s = max(hours * 3600 // POINTS, 60)
             look = Looked(
                 to_s - hours * 3600, to_s, interval_s, VALUES, dict.fromkeys(CHOICES, ALL_WRITTEN)
-            )
+            ).refreshed(partial(_value, store, end_s))
             for page in PAGES:
                 for panel in page.panels:
                     for _, sql, _ in panel.queries():
@@ -71,6 +72,11 @@ def measure(store: EmbeddedStore, end_s: int) -> dict[str, Any]:
         slowest = max(times, key=lambda which: max(times[which]))
         found[f"slowest_{name}"] = f"{slowest}, {max(times[slowest]) * 1000:.0f} ms"
     return found
+
+
+def _value(store: EmbeddedStore, now_s: int, sql: str) -> str:
+    ((value,),) = store.query(_as_of(sql, now_s)).rows
+    return str(value)
 
 
 def _as_of(sql: str, now_s: int) -> str:

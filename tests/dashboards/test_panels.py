@@ -29,6 +29,16 @@ from tools.dashboards.queries import (
     parts_of_labels,
     united,
 )
+from tools.dashboards.ranges import (
+    BRANCHES,
+    LEFT_OUT,
+    OF_DAYS,
+    OF_HOURLY,
+    OF_HOURS,
+    OF_MINUTES,
+    THERE,
+    Branch,
+)
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
@@ -38,6 +48,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import HOURS, StoredBatch
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.errors import StoreError
 from flowvis.filters import parse
 from flowvis.filters.networks import NetworkNames
 from flowvis.filters.sql import condition
@@ -140,7 +151,12 @@ def _write_books(execute: Any) -> None:
 
 def found(store: Store, sql: str, look: Looked) -> list[dict[str, Any]]:
     """Ask as Grafana does."""
-    answer = store.query(look.sql(sql))
+
+    def value(asked: str) -> str:
+        ((only,),) = store.query(asked).rows
+        return str(only)
+
+    answer = store.query(look.refreshed(value).sql(sql))
     return [dict(zip(answer.names, row, strict=True)) for row in answer.rows]
 
 
@@ -370,6 +386,42 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
 
 
+OF_ALL_HOURS = (OF_HOURS, OF_HOURLY, OF_DAYS)
+SOME_SERIES = {"Throughput of Pod to Pod", "Throughput by type", "Denied, by policy"}
+
+
+@pytest.mark.parametrize(("span", "left_out"), [("records", ()), ("hours", OF_ALL_HOURS)])
+def test_branches_of_another_range_find_the_same(
+    store: Store, span: str, left_out: tuple[Branch, ...]
+) -> None:
+    """As where the range has changed and what leaves branches out is not asked again yet."""
+    given = {each.name: LEFT_OUT if each in left_out else THERE for each in BRANCHES}
+    look = Looked(*SPANS[span], EVERYTHING, ALL_VALUES)
+    other = replace(look, values={**EVERYTHING, **given})
+    for panel in (panel for page in PAGES for panel in page.panels):
+        asks = getattr(panel, "asks", None)
+        if isinstance(asks, Totals) or (isinstance(asks, Series) and panel.title in SOME_SERIES):
+            expected = found(store, asks.sql, look)
+            assert expected
+            assert found(store, asks.sql, other) == expected, panel.title
+
+
+def test_a_range_that_needs_what_its_query_leaves_out_is_refused(store: Store) -> None:
+    """As when a panel is taken to Explore: nothing would be missing in silence."""
+    octets = Totals((Column("Octets", "octets"),), Records(choices=()))
+    minutes = {OF_MINUTES.name: LEFT_OUT}
+    hours = {each.name: LEFT_OUT for each in OF_ALL_HOURS}
+    long_ago_s = NOW_S - 31 * 86_400
+    for span, values, lacks in (
+        (SPANS["hours"], minutes, "flow_minutes"),
+        ((long_ago_s, long_ago_s + 3600, 60), hours, "flow_hours"),
+    ):
+        with pytest.raises(StoreError, match=f"this range needs {lacks}"):
+            found(store, octets.sql, Looked(*span, values=values))
+    short = Looked(*SPANS["records"], values=minutes | hours)
+    assert found(store, octets.sql, short)[0]["Octets"] > 0
+
+
 def test_time_without_books(store: Store) -> None:
     """That of several aggregators counts once; what is to come, and was before all, is none."""
 
@@ -433,13 +485,14 @@ def test_variables_offer_what_began_a_moment_ago(store: Store) -> None:
         **connections(1, 3, NOW_S - 1400, NOW_S - 1000)[0],
         "flowEndSeconds": NOW_S - 1000, "sourcePodNamespace": "fresh", "sourcePodName": "new-0",
     }  # fmt: skip
-    batch = StoredBatch(BatchId("again", NOW_S, 0), 1, NOW_S - 1000, NOW_S - 1000)
+    broken = row | {"sourcePodNamespace": "two\nlines"}
+    batch = StoredBatch(BatchId("again", NOW_S, 0), 2, NOW_S - 1000, NOW_S - 1000)
 
     async def roll() -> None:
         roller = Roller(store, "again")
         await roller.look()
         roller.begin(batch)
-        store.insert(records(row, fields=STORED), batch.batch_id)
+        store.insert(records(row, broken, fields=STORED), batch.batch_id)
         roller.stored()
         await roller.look()
 
@@ -450,3 +503,4 @@ def test_variables_offer_what_began_a_moment_ago(store: Store) -> None:
     for variable in ("namespace", "exclude"):
         offered = found(store, variables.listing(CHOICES[variable]), look)
         assert {"value": "fresh"} in offered
+        assert not any("lines" in row["value"] for row in offered)  # it would end a comment

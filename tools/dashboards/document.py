@@ -55,6 +55,11 @@ Every byte, packet and connection counts once, whichever nodes saw it; numbers a
 | time series | points of a minute at least; of an hour from {hourly} h on |
 | begun longer than {age} h ago | widened to whole minutes, longer than {minutes} days ago to whole hours |
 
+What a range has no share of is left out of the queries that are sent: each line of a branch begins with a variable that
+nobody sees (`minutes`, `hours`, `hourly`, `days`), which the store is asked for whenever the range changes, and which makes
+a comment of it. A panel copied to another dashboard needs these there. One that is opened in *Explore* has the branches
+of its dashboard's range: if a range chosen there needs others, the query is refused and says so.
+
 Minutes may be behind by {lag} min and hours by {hours_lag} min, and what comes later than that is not shown until it is
 rolled: `flowctl status` says how far they are. Panels do not know how much is kept: where `clickHouse.ttl` is less than 8 h
 or `clickHouse.minutes.ttl` less than 30 days, or the disk holds less than that, those of ranges between lack it, and the

@@ -7,8 +7,10 @@ pkg/macros; brackets as in sqlutil of Grafana's SDK for plugins).
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+
+from tools.dashboards.ranges import BRANCHES
 
 ALL = "$__all"
 Value = str | Sequence[str]
@@ -38,6 +40,14 @@ class Looked:
     @property
     def _range_ms(self) -> tuple[int, int]:
         return self.from_s * 1000 + self.rest_ms, self.to_s * 1000 + self.rest_ms
+
+    def refreshed(self, ask: Callable[[str], str]) -> "Looked":
+        """Return it with what Grafana asks of the store whenever the range changes.
+
+        `ask` returns the only value that the store finds for a statement.
+        """
+        known = {each.name: ask(self.sql(each.sql)) for each in BRANCHES}
+        return replace(self, values={**known, **self.values})
 
     def sql(self, raw: str) -> str:
         """Return what the server gets; ValueError for what the data source refuses."""

@@ -1,7 +1,7 @@
 """A dashboard: a page of panels in rows, with its variables, as Grafana reads it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from grafana_foundation_sdk.builders import dashboard as sdk
@@ -9,7 +9,8 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from tools.dashboards.panels import WIDTH, Panel
-from tools.dashboards.variables import Variable
+from tools.dashboards.ranges import BRANCHES
+from tools.dashboards.variables import Variable, branch
 
 TAG = "flowvis"
 FROM, TO = "now-30m", "now"
@@ -48,6 +49,11 @@ class Page:
         """All panels, in order; their numbers are their places, from 1."""
         return [panel for row in self.rows for panel in row.panels]
 
+    def _branches(self) -> Iterator[Variable]:
+        """Yield what leaves branches out of its panels' queries."""
+        asked = "\n".join(sql for panel in self.panels for _, sql, _ in panel.queries())
+        yield from (branch(each) for each in BRANCHES if each.used_in(asked))
+
     def json(self) -> str:
         """Return it as Grafana reads it."""
         made = (
@@ -61,7 +67,7 @@ class Page:
             .tooltip(model.DashboardCursorSync.CROSSHAIR)
             .links([_others()])
         )
-        for variable in self.variables:
+        for variable in [*self.variables, *self._branches()]:
             made.with_variable(variable)
         number, line = 0, 0
         for row in self.rows:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
+from flowvis.clickhouse.schema.ends import ENDS, kind_sql
 from flowvis.clickhouse.schema.rollups import DIMENSIONS, PROJECTIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
@@ -25,7 +26,14 @@ from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import LEVEL_COLUMNS, Label, levels
 from tools.dashboards.measured import rolled_state
-from tools.dashboards.ranges import HOURS, RECORDS, TABLES, TABLES_AND_DAYS, FlowTable
+from tools.dashboards.ranges import (
+    HOURS,
+    RECORDS,
+    TABLES,
+    TABLES_AND_DAYS,
+    TABLES_BY_STEP,
+    FlowTable,
+)
 
 _UNNAMED = NetworkNames()
 """Names of networks are the aggregator's, which Grafana does not ask."""
@@ -71,7 +79,16 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
     named = levels(text, rolled=table.rolled) | ({} if table.rolled else columns_made_of(text))
     made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
-    return f"WITH {made}\n{text}" if made else text
+    return _kinds_once(f"WITH {made}\n{text}") if made else text
+
+
+def _kinds_once(text: str) -> str:
+    """Return a SELECT with a WITH in which what an end is stands once: half of its length."""
+    for end in ENDS:
+        kind, name = kind_sql(end), f"{end}_kind"
+        if text.count(kind) > 1:
+            text = text.replace(kind, name).replace("WITH ", f"WITH {kind} AS {name}, ", 1)
+    return text
 
 
 def _states(measures: Sequence[Measure], table: FlowTable) -> list[str]:
@@ -81,10 +98,14 @@ def _states(measures: Sequence[Measure], table: FlowTable) -> list[str]:
     ]
 
 
-def tables_of(records: Records, *, days: bool = False) -> tuple[FlowTable, ...]:
-    """Return the tables that can be asked, with `days` whole days by day."""
+def tables_of(
+    records: Records, *, steps: bool = False, days: bool = False
+) -> tuple[FlowTable, ...]:
+    """Return the tables that can be asked: of time series with `steps`, or with `days` by day."""
     if records.raw:
         return (RECORDS,)
+    if steps:
+        return TABLES_BY_STEP
     return TABLES_AND_DAYS if days else TABLES
 
 
@@ -94,12 +115,15 @@ def united(
     measures: Sequence[Measure],
     *,
     slots: bool = False,
+    steps: bool = False,
     key: str = "",
     named: bool = True,
     by: str = "",
     pairs: bool = False,
 ) -> str:
     """Return the inside: groups with the states of measures, by interval with `slots`.
+
+    With `steps` they are for a time series, without its intervals.
 
     Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
     Without `named` they do not have the parts' values. `by` is a number over the parts' columns
@@ -109,7 +133,7 @@ def united(
     selects = []
     known = _projected(parts)
     days = known and pairs and all(measure.additive for measure in measures)
-    for table in tables_of(records, days=days):
+    for table in tables_of(records, steps=steps or slots, days=days):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
@@ -133,8 +157,9 @@ def united(
         grouped = f"GROUP BY {', '.join(keys)}" if keys else ""
         # A series is of one measure that adds up: where there is none of it, nothing is missing.
         tail = f"{grouped} HAVING m0 > 0" if slots else grouped
-        selects.append(select(table, [*columns, *_states(measures, table)], records, tail))
-    return "\nUNION ALL\n".join(selects)
+        text = select(table, [*columns, *_states(measures, table)], records, tail)
+        selects.append(table.branch.of(f"UNION ALL\n{text}") if table.branch else text)
+    return "\n".join(selects)
 
 
 def _projected(parts: Sequence[Part]) -> bool:
@@ -166,7 +191,8 @@ LARGEST = "largest"
 
 def largest(label: Label, measure: Measure, records: Records, limit: int) -> str:
     """Return the WITH's expression of the numbers of the largest, by a measure that adds up."""
-    inner = united(records, parts_of_labels([label]), [measure], key=label.number, named=False)
+    parts = parts_of_labels([label])
+    inner = united(records, parts, [measure], steps=True, key=label.number, named=False)
     ranked = (
         f"SELECT k\nFROM {_inside(inner)}\nGROUP BY k\nHAVING sum(m0) > 0\n"
         f"ORDER BY sum(m0) DESC, k\nLIMIT {limit}"

@@ -3,8 +3,14 @@
 A dashboard knows its range when it is looked at, not when it is made. So a query begins with a WITH
 of what the range is, constants for the engine, and has a branch for each table that reads its share
 of it: hours, minutes around them, the records themselves around these; and whole days among the
-hours, where projections have it by day. A share that is empty reads nothing. So numbers are of the
-range to the second, and no record counts twice.
+hours, where projections have it by day. So numbers are of the range to the second, and no record
+counts twice.
+
+A branch that reads nothing takes as long to plan as one that reads much. So Grafana leaves out
+those that a range has no share for: their lines begin with a variable (`Branch`) that nobody sees,
+asked of the store whenever the range changes, which makes comments of them then. What a query takes
+of the range goes by which branches it has: with another range's values it is slow, or refused, but
+its numbers are the same.
 
 Records go first and minutes before hours (`clickHouse.ttl`, `clickHouse.minutes.ttl`). A range that
 begins or ends longer ago is widened to whole minutes, and then to whole hours. It ends now at the
@@ -13,6 +19,7 @@ latest: what is to come is no time without traffic.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from textwrap import indent
 
 from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.tables import TABLE
@@ -28,8 +35,70 @@ HOURS_LAG_S = 90 * 60
 """How far each may be behind, as rolling is no hurry: what is later is asked of the finer one."""
 HOURLY_S = 12 * 3600
 """From this length on the points of a time series are hours, or longer."""
+DAYS_AT_LEAST = 2
+"""Fewer whole days are read by hour."""
+PATIENCE_S = 2 * 3600
+"""How much longer ago a range may begin than one that needs a table which its query leaves out."""
 SHORTEST_STEP_S = 60
 """Between two of them: connections that go on are reported once a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What a part of a query is of that a variable before each of its lines can leave out."""
+
+    name: str
+    """The variable's."""
+    about: str
+    has_share: str
+    """SQL over `_expressions`: whether the range has a share for it."""
+    days: bool = False
+    """Whether that is of whole days."""
+
+    @property
+    def _begin(self) -> str:
+        return f"${{{self.name}}} "
+
+    def of(self, text: str) -> str:
+        """Return the text as this branch."""
+        return indent(text, self._begin)
+
+    def used_in(self, text: str) -> bool:
+        """Whether anything in the text is of this branch."""
+        return self._begin in text
+
+    @property
+    def there(self) -> str:
+        """SQL that is 1 in a query that has the branch, else 0."""
+        return f"(0\n{self.of('+ 1')}\n) = 1 AS with_{self.name}"
+
+    @property
+    def sql(self) -> str:
+        """The statement of the variable's value."""
+        expressions = ",\n".join(
+            f"  {each}" for each in [*_all_there(), *_expressions(steps=False, days=self.days)]
+        )
+        # No comment as it is: some versions of the data source see one in quotes, too.
+        there, left_out = (f"concat('{each[:1]}', '{each[1:]}')" for each in (THERE, LEFT_OUT))
+        return f"WITH\n{expressions}\nSELECT if({self.has_share}, {there}, {left_out}) AS value"
+
+
+THERE, LEFT_OUT = "/**/", "--"
+"""The values of such a variable, before each line of its branch. None is as good as the first."""
+_HAS_HOURS = "its_hours_from_s < its_hours_to_s"
+_HOURLY = f"its_to_s - its_from_s >= {HOURLY_S} OR begin_unit_s = 3600"
+OF_MINUTES = Branch("minutes", rollups.MINUTES.name, "its_minutes_from_s < its_minutes_to_s")
+OF_HOURS = Branch("hours", rollups.HOURS.name, _HAS_HOURS)
+OF_HOURLY = Branch(
+    "hourly", f"{rollups.HOURS.name} for time series", f"{_HAS_HOURS} AND ({_HOURLY})"
+)
+OF_DAYS = Branch(
+    "days",
+    f"{rollups.HOURS.name} by day",
+    f"its_days_to_s - its_days_from_s >= {DAYS_AT_LEAST * rollups.DAY_S}",
+    days=True,
+)
+BRANCHES = (OF_MINUTES, OF_HOURS, OF_HOURLY, OF_DAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +110,8 @@ class FlowTable:
     """The column that a range is of."""
     share: str
     """What of the range it has."""
+    branch: Branch | None = None
+    """What leaves it out; None: nothing does."""
 
     @property
     def rolled(self) -> bool:
@@ -59,11 +130,13 @@ MINUTES = FlowTable(
     rollups.TIME,
     "{time} >= toDateTime(minutes_from_s) AND {time} < toDateTime(minutes_to_s)"
     " AND ({time} < toDateTime(hours_from_s) OR {time} >= toDateTime(hours_to_s))",
+    OF_MINUTES,
 )
 HOURS = FlowTable(
     rollups.HOURS.name,
     rollups.TIME,
     "{time} >= toDateTime(hours_from_s) AND {time} < toDateTime(hours_to_s)",
+    OF_HOURS,
 )
 BESIDE_DAYS = replace(
     HOURS,
@@ -75,8 +148,10 @@ DAYS = replace(
     time=rollups.DAY,
     share=f"{{time}} >= intDiv(days_from_s, {rollups.DAY_S})"
     f" AND {{time}} < intDiv(days_to_s, {rollups.DAY_S})",
+    branch=OF_DAYS,
 )
 TABLES = (RECORDS, MINUTES, HOURS)
+TABLES_BY_STEP = (RECORDS, MINUTES, replace(HOURS, branch=OF_HOURLY))
 TABLES_AND_DAYS = (RECORDS, MINUTES, BESIDE_DAYS, DAYS)
 
 WHOLE = "{time} >= $__fromTime AND {time} < $__toTime"
@@ -107,6 +182,9 @@ _SHARES = ("from_s", "to_s", "minutes_from_s", "minutes_to_s", "hours_from_s", "
 _DAYS = ("days_from_s", "days_to_s")
 
 
+_REFUSED = "this range needs {}, which the query leaves out: choose the range on a dashboard"
+
+
 def definitions(*, steps: bool, days: bool = False) -> Iterator[str]:
     """Yield the WITH's expressions of what the range is, in seconds.
 
@@ -114,12 +192,26 @@ def definitions(*, steps: bool, days: bool = False) -> Iterator[str]:
     `steps` also `step_s`, the length of the intervals of a time series, with `days` their share.
     """
     names = [*_SHARES, *["step_s"] * steps, *_DAYS * days]
-    expressions = ",\n".join(f"    {each}" for each in _expressions(steps=steps, days=days))
+    of_hours = OF_HOURLY if steps else OF_HOURS
+    there = [OF_MINUTES.there, of_hours.there, *[OF_DAYS.there] * days]
+    expressions = ",\n".join(
+        f"    {each}" for each in [*there, *_expressions(steps=steps, days=days)]
+    )
     found = ", ".join(f"toUInt32(its_{name})" for name in names)
+    refused = "\n    AND ".join(
+        f"NOT throwIf(NOT with_{branch.name} AND its_from_s < now_s - {age_s + PATIENCE_S}"
+        f" AND its_from_s < its_to_s, '{_REFUSED.format(branch.about)}')"
+        for branch, age_s in ((OF_MINUTES, RECORDS_AGE_S), (of_hours, MINUTES_AGE_S))
+    )
     # A subquery of one row is worked out once, where an alias is at each of its places.
-    yield f"(\n  WITH\n{expressions}\n  SELECT [{found}]\n) AS span"
+    yield f"(\n  WITH\n{expressions}\n  SELECT [{found}]\n  WHERE {refused}\n) AS span"
     for place, name in enumerate(names):
         yield f"span[{place + 1}] AS {name}"
+
+
+def _all_there() -> Iterator[str]:
+    """Yield what `_expressions` is made of where all branches are there."""
+    yield from (f"1 AS with_{branch.name}" for branch in BRANCHES)
 
 
 def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
@@ -130,13 +222,16 @@ def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
     yield f"{_unit('end_s')} AS end_unit_s"
     yield f"{_down('begin_s', 'begin_unit_s')} AS its_from_s"
     yield f"{_up('end_s', 'end_unit_s')} AS its_to_s"
-    yield f"its_to_s - its_from_s > {SHORT_S} OR its_from_s < now_s - {RECORDS_AGE_S} AS long"
-    hourly = "long"
+    yield (
+        f"with_{OF_MINUTES.name} AND"
+        f" (its_to_s - its_from_s > {SHORT_S} OR its_from_s < now_s - {RECORDS_AGE_S}) AS long"
+    )
+    hourly = f"long AND with_{OF_HOURS.name}"
     if steps:
-        yield f"its_to_s - its_from_s >= {HOURLY_S} OR begin_unit_s = 3600 AS is_long"
+        yield f"{_HOURLY} AS is_long"
         yield f"if(is_long, 3600, {SHORTEST_STEP_S}) AS step_unit_s"
         yield f"{_up('greatest($__interval_s, 1)', 'step_unit_s')} AS its_step_s"
-        hourly = "long AND its_step_s % 3600 = 0"
+        hourly = f"long AND with_{OF_HOURLY.name} AND its_step_s % 3600 = 0"
     minutes = _down(f"least(its_to_s, now_s - {MINUTES_LAG_S})", 60)
     hours = _down(f"least(its_to_s, now_s - {HOURS_LAG_S})", 3600)
     begin = f"least({_up('its_from_s', 3600)}, its_minutes_to_s)"
@@ -151,7 +246,10 @@ def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
         return
     first, last = _up("its_hours_from_s", rollups.DAY_S), _down("its_hours_to_s", rollups.DAY_S)
     yield f"{first} AS its_days_from_s"
-    yield f"greatest(its_days_from_s, {last}) AS its_days_to_s"
+    yield (
+        f"if(with_{OF_DAYS.name}, greatest(its_days_from_s, {last}), its_days_from_s)"
+        " AS its_days_to_s"
+    )
 
 
 SLOT = "intDiv(toUInt32({time}), step_s)"

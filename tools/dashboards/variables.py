@@ -1,6 +1,9 @@
 """The variables of dashboards: data sources, what is chosen, how ends are called, the console."""
 
+from dataclasses import dataclass
+
 from grafana_foundation_sdk.builders import dashboard as sdk
+from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import dashboard as model
 
 from flowvis.clickhouse.schema.tables import stored_columns
@@ -8,7 +11,7 @@ from flowvis.filters import vocabulary
 from tools.dashboards import chosen
 from tools.dashboards.chosen import CHOICES, Choice
 from tools.dashboards.labels import LEVEL, LEVELS
-from tools.dashboards.ranges import HOURS, HOURS_LAG_S, MINUTES
+from tools.dashboards.ranges import HOURS, HOURS_LAG_S, MINUTES, THERE, Branch
 from tools.dashboards.sources import CLICKHOUSE, CLICKHOUSE_PLUGIN, LOKI, PROMETHEUS
 from tools.dashboards.streams import Stream
 from tools.dashboards.streams import chosen as chosen_lines
@@ -23,10 +26,7 @@ Listing = dict[str, object]
 """Of what a data source lists the values, in its own form."""
 _LABEL_VALUES = 1
 """How Loki's data source numbers this kind of listing."""
-Variable = (
-    sdk.QueryVariable | sdk.CustomVariable | sdk.TextBoxVariable | sdk.DatasourceVariable
-    | sdk.AdHocVariable
-)  # fmt: skip
+Variable = Builder[model.VariableModel]
 
 
 def store() -> Variable:
@@ -47,7 +47,8 @@ def logs() -> Variable:
 def listing(choice: Choice) -> str:
     """Return the statement of the values that are offered, those of the range.
 
-    Hours have all but the last ones, which minutes have.
+    Hours have all but the last ones, which minutes have. No value ends a line, which may be a
+    comment (`Branch`).
     """
     sqls = [vocabulary.expression(name) for name in choice.names]
     columns = dict.fromkeys(column for sql in sqls for column in stored_columns(sql))
@@ -62,7 +63,8 @@ def listing(choice: Choice) -> str:
     )
     found = (
         f"SELECT DISTINCT arrayJoin([{', '.join(f'toString({sql})' for sql in sqls)}]) AS value\n"
-        f"FROM (\n  {distinct}\n)\nWHERE value != ''\nORDER BY value\nLIMIT {LISTED}"
+        f"FROM (\n  {distinct}\n)\nWHERE value != '' AND position(value, char(10)) = 0\n"
+        f"ORDER BY value\nLIMIT {LISTED}"
     )
     if not choice.without:
         return found
@@ -92,6 +94,32 @@ def of(choice: Choice) -> Variable:
         made.include_all(True)
         .all_value(chosen.ALL_WRITTEN)
         .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen(Builder[model.VariableModel]):
+    """A variable that is nobody's choice: neither shown nor in addresses."""
+
+    of: sdk.QueryVariable
+
+    def build(self) -> model.VariableModel:
+        """Return it as Grafana has it."""
+        made = self.of.hide(model.VariableHide.HIDE_VARIABLE).build()
+        made.skip_url_sync = True
+        return made
+
+
+def branch(asked: Branch) -> Variable:
+    """Return what leaves a branch out of queries where the range has no share for it."""
+    return Unseen(
+        sdk.QueryVariable(asked.name)
+        .description(f"Whether panels read {asked.about}, by the range")
+        .datasource(CLICKHOUSE)
+        .query(asked.sql)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.DISABLED)
+        .current(model.VariableOption(selected=True, text=THERE, value=THERE))
     )
 
 

@@ -32,8 +32,8 @@ MINUTES_AGE_S = 29 * 86_400
 """What is longer ago is of whole hours."""
 MINUTES_LAG_S = 900
 HOURS_LAG_S = 65 * 60
-"""How far each may be behind, as rolling is no hurry: what is later is asked of the finer one. Hours
-are rolled two minutes after they end, and what comes for them later an hour after that."""
+"""How far each may be behind, as rolling is no hurry: what is later is asked of the finer one. An
+hour is rolled two minutes after its end, and what comes for it later an hour after that."""
 HOURLY_S = 12 * 3600
 """From this length on the points of a time series are hours, or longer."""
 DAYS_AT_LEAST = 2

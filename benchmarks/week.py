@@ -47,7 +47,7 @@ from flowvis.fields import RuleAction
 from flowvis.questions.planner import Span, Stored
 
 HOURS, RECORDS, MADE_HOURS, DAYS = 24, 1_000_000, 4, 7
-FILLING = 1
+FILLING = 2
 """Goes up when what is filled changes."""
 DATABASE = "week"
 THREADS = 2
@@ -201,6 +201,9 @@ def _keep_books(store: EmbeddedStore) -> None:
             f"INSERT INTO {BOOKS} SELECT * REPLACE(time + 60 * minute AS time) FROM {BOOKS}"
             f" ARRAY JOIN range(1, {DAYS * 24 * 60}) AS minute"
         )
+    end_s = END_MS // 1000
+    settled = [BookEntry(name, What.SETTLED, end_s - ago_s) for name, ago_s in _SETTLED_S.items()]
+    store.keep(Page(BatchId("benchmark-settled", end_s), 60, settled))
 
 
 def _deny(batch: Batch) -> None:

@@ -1,14 +1,16 @@
+import time
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flowvis.aggregator import collector as collector_module
+from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.daemon import Aggregator as Built
 from flowvis.aggregator.metrics import NodesCollector
 from flowvis.aggregator.reporters import NodeReports, Reporter, by_node, nodes_of
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.clickhouse.schema.books import EXPORTER, What
+from flowvis.clickhouse.schema.books import EXPORTER, BookEntry, What
 from flowvis.fields import EXPORTED
 from flowvis.inventory.index import Inventory
 from flowvis.ipfix.exporter import ExporterSession
@@ -420,3 +422,21 @@ def test_a_node_that_left_the_cluster_is_not_one_without_a_session() -> None:
     assert without() == {"c", "router"}  # `a` has a session, `router` was never a node
     inventory.upsert(node("b", "2001:db8::b"), 0)
     assert without() == {"b", "c", "router"}
+
+
+def test_roll_ups_are_in_the_books_with_the_second_until_which_they_have_all() -> None:
+    """What has no store, or has not looked through it yet, says nothing of them."""
+    aggregator = built()
+
+    def entries(settled: dict[str, int]) -> list[BookEntry]:
+        books = book_entries(
+            aggregator.ledger, lambda: aggregator.nodes, time.monotonic, bool, lambda: settled
+        )
+        return [each for each in books(60) if each.what is What.SETTLED]
+
+    assert entries({"flow_minutes": 1_790_000_040_999}) == [
+        BookEntry("flow_minutes", What.SETTLED, 1_790_000_040)
+    ]
+    assert entries({}) == []
+    assert not any(each.what is What.SETTLED for each in aggregator._books._entries(60))
+    assert not What.SETTLED.counts

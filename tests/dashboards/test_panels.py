@@ -44,8 +44,10 @@ from aggregator.records import records
 from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
 from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.schema import books as books_schema
+from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import HOURS, StoredBatch
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
@@ -420,6 +422,35 @@ def test_a_range_that_needs_what_its_query_leaves_out_is_refused(store: Store) -
             found(store, octets.sql, Looked(*span, values=values))
     short = Looked(*SPANS["records"], values=minutes | hours)
     assert found(store, octets.sql, short)[0]["Octets"] > 0
+
+
+def test_what_is_not_rolled_yet_is_not_missing(store: Store) -> None:
+    """However far rolling is behind, as far as records are kept: aggregators say how far it is."""
+    from_s, to_s = NOW_S - 72 * 3600, NOW_S - 50 * 3600
+    rows = connections(200, 7, from_s + 3600, to_s - 3600)
+    store.insert(records(*rows, fields=STORED), BatchId("behind", NOW_S, 0))
+    octets = Totals((Column("Octets", "octets"),), Records(choices=()))
+    series = Series(Column("Octets", "octets"), records=Records(choices=()))
+    look = Looked(from_s, to_s, 300)
+
+    def total() -> int:
+        return int(found(store, octets.sql, look)[0]["Octets"])
+
+    assert total() == 0  # nobody says anything: it is taken for rolled
+    execute: Any = store._execute  # type: ignore[attr-defined]
+    try:
+        said = [BookEntry(each.name, What.SETTLED, from_s) for each in (MINUTES, HOURS)]
+        ahead = [replace(each, records=NOW_S) for each in said]  # of all that it knows of
+        for writer, entries in (("one", said), ("another", ahead)):
+            store.keep(books_schema.Page(BatchId(writer, NOW_S - 60), 60, entries))
+        assert total() == sum(row["octetDeltaCount"] for row in rows)
+        assert sum(point["Value"] for point in found(store, series.sql, look)) == total()
+    finally:
+        execute(
+            f"ALTER TABLE {DATABASE}.{BOOKS} DELETE WHERE what = '{What.SETTLED}'"
+            " SETTINGS mutations_sync = 2"
+        )
+    assert total() == 0
 
 
 def test_time_without_books(store: Store) -> None:

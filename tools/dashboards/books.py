@@ -82,7 +82,8 @@ STAGES = Written(
     # A page has no row of what was 0, but that it was received.
     + f",\n  if(maxIf(time, what = '{What.HELD}') = maxIf(time, what = '{What.RECEIVED}'),"
     f" argMaxIf(records, time, what = '{What.HELD}'), 0) AS `Held at the end`\n"
-    f"FROM {BOOKS}\nWHERE {WITHIN}\n  AND stage != '{EXPORTER}'\nGROUP BY stage\nORDER BY stage"
+    f"FROM {BOOKS}\nWHERE {WITHIN}\n  AND stage != '{EXPORTER}' AND what != '{What.SETTLED}'\n"
+    "GROUP BY stage\nORDER BY stage"
 )
 REASONS = Written(
     "SELECT stage AS `Stage`, node AS `Node`, if(reason = '', what, reason) AS `Reason`,\n"

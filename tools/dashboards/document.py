@@ -60,8 +60,10 @@ nobody sees (`minutes`, `hours`, `hourly`, `days`), which the store is asked for
 a comment of it. A panel copied to another dashboard needs these there. One that is opened in *Explore* has the branches
 of its dashboard's range: if a range chosen there needs others, the query is refused and says so.
 
-Minutes may be behind by {lag} min and hours by {hours_lag} min, and what comes later than that is not shown until it is
-rolled: `flowctl status` says how far they are. Panels do not know how much is kept: where `clickHouse.ttl` is less than 8 h
+What is not rolled yet is read of minutes or records: aggregators say in `flow_books` until when roll-ups have all. Where
+none has said so for {said} min, minutes are taken to be behind by {lag} min and hours by {hours_lag} min.
+
+Panels do not know how much is kept: where `clickHouse.ttl` is less than 8 h
 or `clickHouse.minutes.ttl` less than 30 days, or the disk holds less than that, those of ranges between lack it, and the
 console, which reads what there is, does not.
 A server without roll-ups (18.16) lacks the tables that panels of flows read: there the console has the answers.
@@ -110,6 +112,7 @@ def document(pages: Iterable[Page]) -> str:
         minutes=ranges.MINUTES_AGE_S // 86_400,
         lag=ranges.MINUTES_LAG_S // 60,
         hours_lag=ranges.HOURS_LAG_S // 60,
+        said=ranges.SAID_S // 60,
         pages="\n".join(_page(page, shown) for page in pages),
     )
 

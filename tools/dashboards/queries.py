@@ -79,15 +79,27 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
     named = levels(text, rolled=table.rolled) | ({} if table.rolled else columns_made_of(text))
     made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
-    return _kinds_once(f"WITH {made}\n{text}") if made else text
+    return _shortened(f"WITH {made}\n{text}" if made else text)
 
 
-def _kinds_once(text: str) -> str:
-    """Return a SELECT with a WITH in which what an end is stands once: half of its length."""
-    for end in ENDS:
-        kind, name = kind_sql(end), f"{end}_kind"
-        if text.count(kind) > 1:
-            text = text.replace(kind, name).replace("WITH ", f"WITH {kind} AS {name}, ", 1)
+_REPEATED = {
+    f"{end}_{name}": sql
+    for end in ENDS
+    for name, sql in (
+        ("kind", kind_sql(end)),
+        ("called", f"if({end}WorkloadName != '', {end}WorkloadName, {end}PodName)"),
+    )
+}
+"""What stands several times in a SELECT, by the name that it gets there."""
+
+
+def _shortened(text: str) -> str:
+    """Return a SELECT in which what is repeated stands once: half of its length."""
+    for name, sql in _REPEATED.items():
+        if text.count(sql) > 1:
+            text = text.replace(sql, name)
+            made = f"WITH {sql} AS {name}"
+            text = f"{made}, {text[5:]}" if text.startswith("WITH ") else f"{made}\n{text}"
     return text
 
 

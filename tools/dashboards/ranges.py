@@ -22,7 +22,8 @@ from dataclasses import dataclass, replace
 from textwrap import indent
 
 from flowvis.clickhouse.schema import rollups
-from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.schema.books import What
+from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 
 SHORT_S = 2 * 3600
 """Ranges up to this long are asked of records alone."""
@@ -32,8 +33,11 @@ MINUTES_AGE_S = 29 * 86_400
 """What is longer ago is of whole hours."""
 MINUTES_LAG_S = 900
 HOURS_LAG_S = 65 * 60
-"""How far each may be behind, as rolling is no hurry: what is later is asked of the finer one. An
-hour is rolled two minutes after its end, and what comes for it later an hour after that."""
+"""How far each is taken to be behind where no aggregator says how far it is: what is later is asked
+of the finer one. An hour is rolled two minutes after its end, what comes for it later an hour after
+that."""
+SAID_S = 900
+"""What an aggregator has said of it counts for so long."""
 HOURLY_S = 12 * 3600
 """From this length on the points of a time series are hours, or longer."""
 DAYS_AT_LEAST = 2
@@ -52,9 +56,7 @@ class Branch:
     """The variable's."""
     about: str
     has_share: str
-    """SQL over `_expressions`: whether the range has a share for it."""
-    days: bool = False
-    """Whether that is of whole days."""
+    """SQL over `_asked_for`: whether the range has a share for it, once all is rolled."""
 
     @property
     def _begin(self) -> str:
@@ -76,9 +78,7 @@ class Branch:
     @property
     def sql(self) -> str:
         """The statement of the variable's value."""
-        expressions = ",\n".join(
-            f"  {each}" for each in [*_all_there(), *_expressions(steps=False, days=self.days)]
-        )
+        expressions = ",\n".join(f"  {each}" for each in _asked_for())
         # No comment as it is: some versions of the data source see one in quotes, too.
         there, left_out = (f"concat('{each[:1]}', '{each[1:]}')" for each in (THERE, LEFT_OUT))
         return f"WITH\n{expressions}\nSELECT if({self.has_share}, {there}, {left_out}) AS value"
@@ -86,18 +86,23 @@ class Branch:
 
 THERE, LEFT_OUT = "/**/", "--"
 """The values of such a variable, before each line of its branch. None is as good as the first."""
-_HAS_HOURS = "its_hours_from_s < its_hours_to_s"
+_WHOLE_HOURS = "whole_hours_from_s < whole_hours_to_s"
 _HOURLY = f"its_to_s - its_from_s >= {HOURLY_S} OR begin_unit_s = 3600"
-OF_MINUTES = Branch("minutes", rollups.MINUTES.name, "its_minutes_from_s < its_minutes_to_s")
-OF_HOURS = Branch("hours", rollups.HOURS.name, _HAS_HOURS)
+_WHOLE_DAYS = (
+    f"intDiv(whole_hours_to_s, {rollups.DAY_S})"
+    f" - intDiv(whole_hours_from_s + {rollups.DAY_S - 1}, {rollups.DAY_S})"
+)
+OF_MINUTES = Branch("minutes", rollups.MINUTES.name, "long")
+OF_HOURS = Branch("hours", rollups.HOURS.name, f"long AND {_WHOLE_HOURS}")
 OF_HOURLY = Branch(
-    "hourly", f"{rollups.HOURS.name} for time series", f"{_HAS_HOURS} AND ({_HOURLY})"
+    "hourly",
+    f"{rollups.HOURS.name} for time series",
+    f"long AND {_WHOLE_HOURS} AND ({_HOURLY})",
 )
 OF_DAYS = Branch(
     "days",
     f"{rollups.HOURS.name} by day",
-    f"its_days_to_s - its_days_from_s >= {DAYS_AT_LEAST * rollups.DAY_S}",
-    days=True,
+    f"long AND {_WHOLE_HOURS} AND {_WHOLE_DAYS} >= {DAYS_AT_LEAST}",
 )
 BRANCHES = (OF_MINUTES, OF_HOURS, OF_HOURLY, OF_DAYS)
 
@@ -183,7 +188,7 @@ _SHARES = ("from_s", "to_s", "minutes_from_s", "minutes_to_s", "hours_from_s", "
 _DAYS = ("days_from_s", "days_to_s")
 
 
-_REFUSED = "this range needs {}, which the query leaves out: choose the range on a dashboard"
+_REFUSED = "this range needs {}, which is left out here: choose it on a dashboard"
 
 
 def definitions(*, steps: bool, days: bool = False) -> Iterator[str]:
@@ -194,28 +199,43 @@ def definitions(*, steps: bool, days: bool = False) -> Iterator[str]:
     """
     names = [*_SHARES, *["step_s"] * steps, *_DAYS * days]
     of_hours = OF_HOURLY if steps else OF_HOURS
-    there = [OF_MINUTES.there, of_hours.there, *[OF_DAYS.there] * days]
-    expressions = ",\n".join(
-        f"    {each}" for each in [*there, *_expressions(steps=steps, days=days)]
-    )
+    branches = [OF_MINUTES, of_hours, *[OF_DAYS] * days]
+    parts = [*(branch.there for branch in branches), _settled(), *_asked_for()]
+    parts += _shares(of_hours, steps=steps, days=days)
     found = ", ".join(f"toUInt32(its_{name})" for name in names)
     refused = "\n    AND ".join(
         f"NOT throwIf(NOT with_{branch.name} AND its_from_s < now_s - {age_s + PATIENCE_S}"
         f" AND its_from_s < its_to_s, '{_REFUSED.format(branch.about)}')"
         for branch, age_s in ((OF_MINUTES, RECORDS_AGE_S), (of_hours, MINUTES_AGE_S))
     )
+    expressions = indent(",\n".join(parts), "    ")
     # A subquery of one row is worked out once, where an alias is at each of its places.
     yield f"(\n  WITH\n{expressions}\n  SELECT [{found}]\n  WHERE {refused}\n) AS span"
     for place, name in enumerate(names):
         yield f"span[{place + 1}] AS {name}"
 
 
-def _all_there() -> Iterator[str]:
-    """Yield what `_expressions` is made of where all branches are there."""
-    yield from (f"1 AS with_{branch.name}" for branch in BRANCHES)
+_ROLLUPS = (rollups.MINUTES, rollups.HOURS)
 
 
-def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
+def _settled() -> str:
+    """Return the expression of until when roll-ups have all, in seconds; 0: nobody says.
+
+    Each aggregator that was there a moment ago says so. Without minutes it does not matter.
+    """
+    each = ", ".join(f"toInt64(minIf(until_s, stage = '{rollup.name}'))" for rollup in _ROLLUPS)
+    said = (
+        f"(\n  SELECT [{each}]\n  FROM (\n"
+        f"    SELECT stage, writer, argMax(records, time) AS until_s\n    FROM {BOOKS}\n"
+        f"    WHERE what = '{What.SETTLED}' AND time > now() - {SAID_S}\n"
+        "    GROUP BY stage, writer\n  )\n)"
+    )
+    nobody = "[toInt64(0), toInt64(0)]"
+    return f"{nobody}\n{OF_MINUTES.of(f'AS nobody, {said}')}\nAS settled_s"
+
+
+def _asked_for() -> Iterator[str]:
+    """Yield the expressions of the range that is asked for, and of its whole hours."""
     yield "toUInt32(now()) AS now_s"
     yield "toUInt32($__fromTime) AS begin_s"
     yield "least(toUInt32($__toTime), now_s) AS end_s"  # "today" ends later
@@ -223,25 +243,36 @@ def _expressions(*, steps: bool, days: bool) -> Iterator[str]:
     yield f"{_unit('end_s')} AS end_unit_s"
     yield f"{_down('begin_s', 'begin_unit_s')} AS its_from_s"
     yield f"{_up('end_s', 'end_unit_s')} AS its_to_s"
-    yield (
-        f"with_{OF_MINUTES.name} AND"
-        f" (its_to_s - its_from_s > {SHORT_S} OR its_from_s < now_s - {RECORDS_AGE_S}) AS long"
-    )
-    hourly = f"long AND with_{OF_HOURS.name}"
+    yield f"its_to_s - its_from_s > {SHORT_S} OR its_from_s < now_s - {RECORDS_AGE_S} AS long"
+    yield f"{_up('its_from_s', 3600)} AS whole_hours_from_s"
+    yield f"{_down('its_to_s', 3600)} AS whole_hours_to_s"
+
+
+def _shares(of_hours: Branch, *, steps: bool, days: bool) -> Iterator[str]:
+    """Yield the expressions of what each table has a share of, as far as it is settled."""
+    for place, (rollup, lag_s) in enumerate(
+        zip(_ROLLUPS, (MINUTES_LAG_S, HOURS_LAG_S), strict=True), 1
+    ):
+        said = f"settled_s[{place}]"
+        yield f"if({said} = 0, now_s - {lag_s}, {said}) AS {rollup.name}_until_s"
+    rolled, hourly = f"long AND with_{OF_MINUTES.name}", f"with_{of_hours.name}"
     if steps:
         yield f"{_HOURLY} AS is_long"
         yield f"if(is_long, 3600, {SHORTEST_STEP_S}) AS step_unit_s"
         yield f"{_up('greatest($__interval_s, 1)', 'step_unit_s')} AS its_step_s"
-        hourly = f"long AND with_{OF_HOURLY.name} AND its_step_s % 3600 = 0"
-    minutes = _down(f"least(its_to_s, now_s - {MINUTES_LAG_S})", 60)
-    hours = _down(f"least(its_to_s, now_s - {HOURS_LAG_S})", 3600)
-    begin = f"least({_up('its_from_s', 3600)}, its_minutes_to_s)"
+        hourly += " AND its_step_s % 3600 = 0"
+    minutes, hours = (
+        _down(f"least({end}, {rollup.name}_until_s)", rollup.step_s)
+        for rollup, end in zip(_ROLLUPS, ("its_to_s", "its_minutes_to_s"), strict=True)
+    )
+    hourly = f"{rolled} AND {hourly}"
     for name, if_so, else_ in (
-        ("minutes_from_s", f"long, {_up('its_from_s', 60)}", "its_to_s"),
-        ("minutes_to_s", f"long, greatest(its_minutes_from_s, {minutes})", "its_to_s"),
-        ("hours_from_s", f"{hourly}, {begin}", "its_minutes_to_s"),
+        ("minutes_from_s", f"{rolled}, {_up('its_from_s', 60)}", "its_to_s"),
+        ("minutes_to_s", f"{rolled}, greatest(its_minutes_from_s, {minutes})", "its_to_s"),
+        ("hours_from_s", f"{hourly}, least(whole_hours_from_s, its_minutes_to_s)",
+         "its_minutes_to_s"),
         ("hours_to_s", f"{hourly}, greatest(its_hours_from_s, {hours})", "its_hours_from_s"),
-    ):
+    ):  # fmt: skip
         yield f"if({if_so}, {else_}) AS its_{name}"
     if not days:
         return

@@ -1,6 +1,6 @@
 """The books as their history has them: of each stage of the ledger, and of each node."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from flowvis.aggregator.nodes import Nodes
 from flowvis.clickhouse.schema.books import EXPORTER, BookEntry, What
@@ -16,11 +16,13 @@ def book_entries(
     nodes: Callable[[], Nodes],
     clock: Callable[[], float],
     receiving: Callable[[], bool],
+    settled: Callable[[], Mapping[str, int]],
 ) -> Callable[[int], Iterator[BookEntry]]:
     """Return what gives all numbers, for an interval of so many seconds that ends now.
 
     `clock` is the one that nodes were heard by. While we are not `receiving`, as a replica that
-    waits or at a stop, that a node has no session here says nothing of it.
+    waits or at a stop, that a node has no session here says nothing of it. `settled` tells of
+    roll-ups until when they have all, in milliseconds.
     """
 
     def entries(seconds: int) -> Iterator[BookEntry]:
@@ -31,6 +33,8 @@ def book_entries(
             yield BookEntry(stage.name, What.HELD, stage.held())
             for reason, records in stage.dropped.items():
                 yield BookEntry(stage.name, What.DROPPED, records, reason)
+        for rollup, until_ms in settled().items():
+            yield BookEntry(rollup, What.SETTLED, until_ms // 1000)
         now, known = clock(), nodes()
         present = known.listed()
         for node in known.reports():

@@ -1,6 +1,6 @@
 """The store that is asked: that of the destination ClickHouse, which comes and goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.destinations.clickhouse import store_of
@@ -41,6 +41,11 @@ class CurrentStore:
         kept_s = store.kept.books_s if store is not None else 0
         books = self._books
         return Uncommitted(books.last_s, now_s, books.since(now_s), kept_s, books.writer)
+
+    def settled(self) -> Mapping[str, int]:
+        """Return until when its roll-ups have all records, in ms."""
+        store = self.get()
+        return {} if store is None else dict(store.settled)
 
     def stored(self) -> Stored:
         """Return what it has, by which questions are planned."""

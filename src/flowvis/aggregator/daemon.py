@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 from uuid import uuid4
 
@@ -153,6 +153,7 @@ class Aggregator:
                 lambda: self.nodes,
                 time.monotonic,
                 lambda: not self._readiness.problem(),
+                self._settled,
             ),
             f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
             now_ms() // 1000,
@@ -392,6 +393,10 @@ class Aggregator:
                 awaits=lambda: lacks_spooled(self.destinations.current("clickhouse")),
             )
         return self._checkpoints
+
+    def _settled(self) -> Mapping[str, int]:
+        """Until when roll-ups of the store that there is have all records, in ms."""
+        return self._store.settled()
 
     def _keeping(self, chosen: CheckpointSettings) -> Checkpoints | None:
         if chosen.directory is None:

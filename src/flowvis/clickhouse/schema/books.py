@@ -35,11 +35,13 @@ class What(StrEnum):
     """At the end of the interval."""
     SILENT = "silent"
     """Of a node: seconds of the interval without a session."""
+    SETTLED = "settled"
+    """Of a roll-up, whose name the stage is: in seconds since the epoch, until when it has all."""
 
     @property
     def counts(self) -> bool:
         """Whether it only grows, since the start."""
-        return self not in {What.HELD, What.SILENT}
+        return self not in {What.HELD, What.SILENT, What.SETTLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,12 @@ COLUMNS: dict[str, str] = {
 MEANINGS: dict[str, str] = {
     "time": "End of the interval",
     "seconds": "Its length",
-    "stage": "Of the ledger; `exporter`: what one node sends",
+    "stage": "Of the ledger; `exporter`: what one node sends; a roll-up, of what is `settled`",
     "node": "The node, where it is of one",
     "what": ", ".join(What),
     "reason": "Why they were dropped",
-    "records": "How many, in the interval; `held`: at its end; `silent`: seconds without a session",
+    "records": "How many, in the interval; `held`: at its end; `silent`: seconds without a session;"
+    " `settled`: until when it has all, in seconds since the epoch",
     "writer": "The aggregator's process",
 }
 

@@ -64,6 +64,27 @@ def test_switched_off_only_the_status_is_served() -> None:
     assert [component.name for component in built.components] == ["status", "readiness"]
 
 
+@pytest.mark.parametrize("kubernetes", [True, False])
+async def test_switched_off_it_is_ready(kubernetes: bool) -> None:
+    """Else a DaemonSet would never come to its next node."""
+    built = build(
+        {
+            "flowExporter": {"enable": False},
+            "inventory": {"kubernetes": {"enable": kubernetes}},
+            "status": {"address": "127.0.0.1", "port": 0},
+        }
+    )
+    assert (built.kubernetes is not None) == kubernetes
+    status, started = built.components
+    assert isinstance(status, StatusServer)
+    await status.start()
+    assert await readiness(status) == "503"
+    await started.start()
+    assert await readiness(status) == "200"
+    await started.stop()
+    await status.stop()
+
+
 def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
 

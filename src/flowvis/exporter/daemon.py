@@ -46,7 +46,7 @@ from flowvis.runtime.machine import machine_id
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.readiness import Readiness
-from flowvis.runtime.status import StatusServer
+from flowvis.runtime.status import Check, StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
@@ -342,17 +342,15 @@ class FlowExporter:
             registry.register(
                 StatsCollector(f"{metrics.PREFIX}_default_zone", self.default_zone.stats)
             )
-        ready = {"start": self._readiness.problem, "watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register
 
             register(registry, metrics.PREFIX, self.kubernetes)
-            ready["kubernetes"] = self.kubernetes.not_synced
         status = StatusServer(
             registry,
             host=settings.status.address,
             port=settings.status.port,
-            ready=ready,
+            ready=self._checks(settings),
         )
         if not settings.flow_exporter.enable:
             return [status, self._readiness]
@@ -374,6 +372,15 @@ class FlowExporter:
         if denied is not None:
             parts.append(denied)
         return [*parts, self._readiness]
+
+    def _checks(self, settings: ExporterSettings) -> dict[str, Check]:
+        """What has to be well for the exporter to be ready: of what it starts."""
+        checks: dict[str, Check] = {"start": self._readiness.problem}
+        if settings.flow_exporter.enable:
+            checks["watch"] = self._not_watching
+            if self.kubernetes is not None:
+                checks["kubernetes"] = self.kubernetes.not_synced
+        return checks
 
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""

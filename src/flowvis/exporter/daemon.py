@@ -61,6 +61,7 @@ PROCESS_BYTES = 64 << 20  # measured: with an API server of a thousand nodes
 SHARES = {"connections": 0.72, "denied": 0.13, "pending": 0.15}
 """Parts of the memory that is given out."""
 DRAIN = 0.8  # of the grace period: the last poll comes before
+LAST_POLL = 0.5  # of it at most; usually it takes some hundredths of a second
 
 OF_OTHER_NODES = (
     "other nodes' Pods look like hosts outside of the cluster; flow-aggregator corrects that, for "
@@ -159,6 +160,7 @@ class FlowExporter:
             poll_interval_s=exported.flow_poll_interval,
             events=events,
             occupancy=self.occupancy,
+            stop_s=settings.grace_period * LAST_POLL,
         )
         self.denied = None
         if denied_table is not None:

@@ -623,6 +623,24 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leaps: dict[int,
     assert all(later - earlier >= 60_000 for earlier, later in pairwise(moments))
 
 
+@pytest.mark.parametrize("how", ["poll", "begin", "end"])
+def test_none_ends_before_it_began_though_the_clock_was_set_back(how: str) -> None:
+    """The kernel stamped the start before that, and it is first seen after it."""
+    connections = table()
+    one = Connection(protocol=17, tcp_state=None)  # began at T0
+    if how == "begin":
+        event(connections, T0 - 595_000, one.at(event=NEW, start_ns=0))
+    if how != "end":
+        poll(connections, T0 - 595_000, one.at(5, 500, 5, 500))
+        poll(connections, T0 - 590_000, one.at(6, 600, 5, 500))
+        times = rows(connections.due(T0 - 590_000 + IDLE), "flowStartSeconds", "flowEndSeconds")
+        assert times == [(1000, 1005)]
+        poll(connections, T0 - 570_000, one.at(6, 600, 5, 500))
+    event(connections, T0 - 569_000, ended(one, 7, 700, 5, 500, at_s=431))
+    times = rows(connections.due(T0 - 569_000), "flowStartSeconds", "flowEndSeconds")
+    assert times == [(1000, 1000 if how == "end" else 1025)]
+
+
 def test_a_wait_ends_in_time_though_the_clock_was_set() -> None:
     connections = table()
     poll(connections, (100 * T0), Connection(counters=(1, 100, 0, 0)))

@@ -430,6 +430,19 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> No
     assert reported == [(60, 13, 13, T0), (120, 25, 12, T0), (180, 37, 12, T0)]
 
 
+async def test_no_record_ends_before_the_one_before_though_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    first = Table()
+    first.put(packet(), packet(at=T0 + 9000), at=9000)
+    assert len(first.flush()) == 1
+    second = await successor(first, tmp_path)
+    second.put(packet(at=T0 - 600_000), at=-600_000)
+    (row,) = second.tell(-570_000)
+    assert counts(row)[:2] == (3, 1)
+    assert (row["flowStartMilliseconds"], row["flowEndMilliseconds"]) == (T0, T0 + 9000)
+
+
 async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_crash(
     tmp_path: Path,
 ) -> None:

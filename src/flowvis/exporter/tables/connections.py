@@ -349,7 +349,8 @@ class ConnectionTable(TimedTable[TableStats]):
         fields["flowStartMilliseconds"] = np.where(
             reported.began > 0, reported.began, tuples.start_ms
         )
-        fields["flowEndMilliseconds"] = reported.ends
+        # Where the clock was set back since, time goes on from there.
+        fields["flowEndMilliseconds"] = np.maximum(reported.ends, fields["flowStartMilliseconds"])
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         gone_on = reported.reasons[opened] != UNREPORTED
         self._memory.forget(keys[opened[gone_on]])
@@ -485,8 +486,10 @@ class ConnectionTable(TimedTable[TableStats]):
             return
         tuples, completed = self._tuples(entries.take(unreported), now_ms)
         stamped = entries.start_ns[unreported] > 0
-        starts = self._rows.kept["flowStartMilliseconds"]
-        starts[slots[unreported[stamped]]] = tuples.start_ms[stamped]
+        starts, ends = (self._rows.kept[f"flow{end}Milliseconds"] for end in ("Start", "End"))
+        known_since = slots[unreported[stamped]]
+        starts[known_since] = tuples.start_ms[stamped]
+        ends[known_since] = np.maximum(ends[known_since], starts[known_since])
         description = self._enricher.describe(tuples, self._rows.strings)
         known = dict(description.columns)
         # The default zone may have forgotten what it knew at first.

@@ -237,7 +237,7 @@ class DeniedTable(TimedTable[DeniedStats]):
     def _go_on(
         self, keys: NDArray[np.uint8], packets: Packets, slots: Slots, opened: Slots
     ) -> dict[str, Column]:
-        """Set counters of those that our predecessor reported; return since when all go on."""
+        """Set counters of those that our predecessor reported; return from when to when all are."""
         if not len(self._memory):
             return {}
         reported = self._memory.look_up(keys)
@@ -249,7 +249,10 @@ class DeniedTable(TimedTable[DeniedStats]):
         ]
         self._reported[slots[those]] = reported.reasons[those]
         self._memory.forget(keys[opened])
-        return {"flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms)}
+        return {
+            "flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms),
+            "flowEndMilliseconds": np.where(known, reported.ends, packets.time_ms),
+        }
 
     def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64]) -> None:
         """Add packets to their connections, and set when these are due."""

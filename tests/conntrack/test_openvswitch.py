@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ def shown(source: OpenVSwitch, condition: Callable[[Entries], object]) -> Entrie
     return found
 
 
+def in_state(state: str, entries: Entries) -> bool:
+    return bool(len(entries)) and TCP_STATES[entries.tcp_state[0]] == state
+
+
 @pytest.mark.kernel
 def test_all_protocols_and_both_families(
     switch: Switch, opened: OpenVSwitch, sockets: ExitStack
@@ -136,6 +141,38 @@ def test_a_connection_that_ends(switch: Switch, opened: OpenVSwitch, sockets: Ex
         end.close()
     entries = shown(opened, lambda e: len(e) and TCP_STATES[e.tcp_state[0]] == "TIME_WAIT")
     assert 0 < entries.timeout[0] <= opened.closed_s()["TIME_WAIT"]
+
+
+@pytest.mark.kernel
+def test_a_tuple_that_is_used_again_is_another_connection(
+    switch: Switch, opened: OpenVSwitch, sockets: ExitStack
+) -> None:
+    """The switch tells neither when they began nor which they are."""
+    table = ConnectionTable(PlainHost(), Scope(), events=False)
+    kind = (socket.AF_INET, socket.SOCK_STREAM)
+    listener = sockets.enter_context(switch.socket(1, *kind))
+    listener.bind((SERVER, 0))
+    listener.listen()
+    starts, port = [], 0
+    for now_ms in (1_000_000, 2_000_000):
+        client = sockets.enter_context(switch.socket(0, *kind))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind((CLIENT, port))
+        client.settimeout(PATIENCE_S)
+        client.connect(listener.getsockname())
+        port = client.getsockname()[1]
+        server, _ = listener.accept()
+        for at_ms, state in ((now_ms, "ESTABLISHED"), (now_ms + 5000, "TIME_WAIT")):
+            if state == "TIME_WAIT":
+                server.close()  # first, so that the client's port is free at once
+                assert client.recv(1) == b""
+                client.close()
+            table.poll(shown(opened, partial(in_state, state)), at_ms)
+            table.sweep()
+        batch = table.due(now_ms + 5000)
+        starts += batch["flowStartMilliseconds"].tolist()
+    assert starts == [1_000_000, 2_000_000]
+    assert table.stats.vanished == 0
 
 
 @pytest.mark.kernel

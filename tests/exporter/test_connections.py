@@ -266,6 +266,20 @@ def test_the_same_key_with_another_start_is_a_new_connection() -> None:
     assert reported(connections.due(T0 + 90_000)) == [(1, 80, 80)]
 
 
+@pytest.mark.parametrize("state", ["TIME_WAIT", "CLOSE"])
+def test_without_starts_one_that_is_open_after_the_end_is_another(state: str) -> None:
+    """As Open vSwitch lists them, which keeps no number of them either."""
+    connections = table(events=False)
+    one = Connection(start_ns=0, id=0, uncounted=1)
+    names = ("flowStartMilliseconds", "tcpState", "flowEndReason")
+    found = []
+    for second in range(0, 40, 5):
+        known = ("ESTABLISHED", state, "SYN_SENT", "ESTABLISHED", state)[min(second // 5, 4)]
+        poll(connections, T0 + 1000 * second, one.at(tcp_state=known))
+        found += rows(connections.due(T0 + 1000 * second), *names)
+    assert found == [(T0, state, 3), (T0 + 10_000, state, 3)]
+
+
 def test_with_events_a_connection_waits_for_the_end_of_the_one_whose_key_it_has() -> None:
     connections = table()
     old = Connection(counters=(5, 500, 5, 500))
@@ -357,6 +371,17 @@ def test_a_lost_end_is_noticed_by_the_second_poll() -> None:
     poll(connections, T0 + 10_000)
     assert reported(connections.due(T0 + 10_000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
+
+
+@pytest.mark.parametrize(("state", "uncounted"), [("TIME_WAIT", 0), ("ESTABLISHED", 1)])
+def test_nothing_is_missing_of_what_was_over_or_is_not_counted(state: str, uncounted: int) -> None:
+    """Open vSwitch reports no ends, and counts nothing: each connection was said to be missed."""
+    connections = table(events=False)
+    one = Connection(tcp_state=state, uncounted=uncounted)
+    poll(connections, T0, one if uncounted else one.at(5, 500, 5, 500))
+    poll(connections, T0 + 5000)
+    assert rows(connections.due(T0 + 5000), "flowEndReason") == [(3,)]
+    assert connections.stats.vanished == 0
 
 
 def test_a_dying_connection_waits_for_its_end() -> None:

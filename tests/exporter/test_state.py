@@ -99,6 +99,26 @@ async def test_counters_below_what_was_reported_are_anothers(tmp_path: Path) -> 
     assert reported(second.due(T0 + 90_000)) == [(1, 60, 60)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("ESTABLISHED", "ESTABLISHED", []),
+        ("ESTABLISHED", "TIME_WAIT", [(T0, 3, "TIME_WAIT")]),
+        ("TIME_WAIT", "TIME_WAIT", []),
+        ("TIME_WAIT", "ESTABLISHED", [(T0 + 5000, 1, "ESTABLISHED")]),
+    ],
+)
+async def test_what_neither_counters_nor_starts_tell_states_do(
+    tmp_path: Path, before: str, after: str, told: list[tuple[int, int, str]]
+) -> None:
+    """Of Open vSwitch's connections nothing else is known."""
+    one = Connection(start_ns=0, id=0, uncounted=1)
+    second = await successor(await predecessor(one.at(tcp_state=before)), tmp_path)
+    poll(second, T0 + 5000, one.at(tcp_state=after))
+    names = ("flowStartMilliseconds", "flowEndReason", "tcpState")
+    assert rows(second.due(T0 + 5000 + IDLE), *names) == told
+
+
 async def test_what_the_kernel_lists_no_more_is_forgotten(tmp_path: Path) -> None:
     second = await successor(await predecessor(ONE, TWO), tmp_path)
     for at in (5000, 10_000, 15_000):
@@ -119,6 +139,14 @@ async def test_what_ended_while_no_exporter_ran_is_counted(tmp_path: Path) -> No
     for at in (5000, 10_000, 15_000):
         poll(third, T0 + at)
     assert third.stats.ended_unobserved == 0
+
+
+async def test_of_what_is_not_counted_nothing_is_missing(tmp_path: Path) -> None:
+    uncounted = Connection(uncounted=1)
+    second = await successor(await predecessor(ONE.at(id=2), uncounted), tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at)
+    assert second.stats.ended_unobserved == 1
 
 
 async def test_without_a_predecessor(tmp_path: Path) -> None:

@@ -242,10 +242,16 @@ class ConnectionTable(TimedTable[TableStats]):
             self._vanish(gone)
 
     def _others(self, slots: Slots, entries: Entries) -> NDArray[np.bool_]:
-        """Which entries are of another connection than the known one of their key."""
+        """Which entries are of another connection than the known one of their key.
+
+        By their starts; where none are told, by the one before that was over.
+        """
         starts = self._kernel_start[slots]
         both = (slots >= 0) & (starts > 0) & (entries.start_ns > 0)
-        return np.asarray(both & (starts != entries.start_ns))
+        others = both & (starts != entries.start_ns)
+        if not entries.start_ns.all():
+            others |= _open_since(entries) & (slots >= 0) & (starts == 0) & self._over(slots)
+        return np.asarray(others)
 
     def _following(
         self, keys: NDArray[np.uint8], slots: Slots, entries: Entries
@@ -274,8 +280,12 @@ class ConnectionTable(TimedTable[TableStats]):
             self._free(np.unique(slots[early]))
 
     def _vanish(self, slots: Slots) -> None:
-        """End connections whose end was not observed."""
-        self.stats.vanished += len(slots)
+        """End connections of which no end was reported to us.
+
+        Of those that were seen to be over, and where nothing is counted, nothing is missing.
+        """
+        missed = ~self._over(slots) & ~self._uncounted[slots]
+        self.stats.vanished += int(np.count_nonzero(missed))
         self._gap.find(len(slots))
         self._end_with(slots, EndReason.END)
 
@@ -312,15 +322,18 @@ class ConnectionTable(TimedTable[TableStats]):
         if not len(entries):
             return slots
         counters = counters_of(entries)
-        reported = self._memory.recall(keys, entries.start_ns, counters, self._poll)
+        reported = self._memory.recall(
+            keys, entries.start_ns, counters, self._poll, anew=_open_since(entries)
+        )
         # What was reported under one client's name is reported under it to its end.
         tuples, completed = self._tuples(
             entries, now_ms, (reported.reasons == UNREPORTED) | reported.completed
         )
         description = self._enricher.describe(tuples, self._rows.strings)
         quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
-        if ended:
-            quiet &= reported.reasons == EndReason.END
+        # What is not counted says that it is over by its state alone.
+        over = (entries.uncounted != 0) & _OVER[entries.tcp_state]
+        quiet &= ~(over | ended) | (reported.reasons == EndReason.END)
         failed = 0 if description.failed is None else int(np.count_nonzero(description.failed))
         others = int(np.count_nonzero(~description.wanted)) - failed
         self.entries.drop(EntryDropped.NOT_LOCAL, others)
@@ -368,9 +381,9 @@ class ConnectionTable(TimedTable[TableStats]):
         """Let what connections did before anybody looked be of the moment of their first sight.
 
         Their start is not known, so no interval is: the first record ends when it begins, whenever
-        it can be sent, and the next one counts from there.
+        it can be sent, and the next one counts from there. What nothing is counted of just begins.
         """
-        unknown = (entries.start_ns == 0) & (entries.event == DUMP)
+        unknown = (entries.start_ns == 0) & (entries.event == DUMP) & (entries.uncounted == 0)
         past = slots[unknown & (self._reported[slots] == UNREPORTED)]
         self._past[past] = True
         self._hasten(past)
@@ -541,6 +554,12 @@ def _one_of_each(entries: Entries) -> Iterator[Entries]:
             return
         yield entries.take(~later)
         entries = entries.take(later)
+
+
+def _open_since(entries: Entries) -> NDArray[np.bool_]:
+    """Which entries of a dump are open TCP connections, and nobody knows since when."""
+    told = (entries.event == DUMP) & (entries.tcp_state != NO_TCP_STATE)
+    return np.asarray(told & (entries.start_ns == 0) & ~_OVER[entries.tcp_state])
 
 
 def _parted(slots: Slots) -> tuple[Slots, Slots]:

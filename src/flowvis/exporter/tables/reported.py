@@ -89,14 +89,18 @@ class Memory:
         starts: NDArray[np.uint64],
         counters: NDArray[np.uint64],
         poll: int,
+        *,
+        anew: NDArray[np.bool_],
     ) -> Reported:
         """Return what was reported of each connection, all 0 of those that are not known.
 
-        One with another start, or that has counted less than was reported, is another connection.
+        One with another start, or that has counted less than was reported, is another connection;
+        so is one of those that are open, `anew` where the end of the one before was reported.
         """
         slots = self._index.find(keys)
         known = (slots >= 0) & (self._columns["starts"][slots] == starts)
         known &= ~any_of(counters < self._columns["exported"].take(slots, axis=0))
+        known &= ~anew | (self._columns["reasons"][slots] != EndReason.END)
         self._seen[slots[known]] = poll
         return self._reported(keys, np.where(known, slots, -1))
 
@@ -138,11 +142,12 @@ class Memory:
         return self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
 
     def _remove(self, slots: NDArray[np.int64]) -> int:
-        """Free rows; return how many of them had not ended."""
-        unended = int(np.count_nonzero(self._columns["reasons"][slots] != EndReason.END))
+        """Free rows; return how many of them had not ended, of those that are counted at all."""
+        unended = any_of(self._columns["exported"].take(slots, axis=0) != 0)
+        unended &= self._columns["reasons"][slots] != EndReason.END
         self._index.remove(slots)
         self._seen[slots] = 0
-        return unended
+        return int(np.count_nonzero(unended))
 
     def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
         columns = take(self._columns.values(), slots)

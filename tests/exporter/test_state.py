@@ -141,6 +141,25 @@ async def test_what_ended_while_no_exporter_ran_is_counted(tmp_path: Path) -> No
     assert third.stats.ended_unobserved == 0
 
 
+async def test_what_was_missed_is_counted_once_however_often_exporters_are_killed(
+    tmp_path: Path,
+) -> None:
+    """ONE ended while none ran, another one has a key now, and of the last the end was seen."""
+    again = ONE.at(id=3, source_port=3)
+    last = ONE.at(id=4, source_port=4)
+    second = await successor(await predecessor(ONE, again, last), tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, again.at(start_ns=1_004 * SECOND), last)
+    event(second, T0 + 16_000, ended(last, 1, 100, 0, 0))
+    second.due(T0 + 16_000)
+    assert second.stats.ended_unobserved == 2
+    third = table()
+    await StateFile(tmp_path, "node/1", third).start()
+    for at in (20_000, 25_000, 30_000):
+        poll(third, T0 + at, again.at(start_ns=1_004 * SECOND))
+    assert third.stats.ended_unobserved == 0
+
+
 async def test_of_what_is_not_counted_nothing_is_missing(tmp_path: Path) -> None:
     uncounted = Connection(uncounted=1)
     second = await successor(await predecessor(ONE.at(id=2), uncounted), tmp_path)

@@ -20,6 +20,7 @@ from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
+from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, UNREPORTED, Slots, TimedTable
@@ -177,7 +178,7 @@ class ConnectionTable(TimedTable[TableStats]):
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self._vanish(vanished)
-        self.stats.ended_unobserved += self._memory.forget_before(oldest)
+        self._miss(self._memory.forget_before(oldest))
         self.stats.unseen += self._gap.close(self._poll)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
@@ -289,6 +290,11 @@ class ConnectionTable(TimedTable[TableStats]):
         self._gap.find(len(slots))
         self._end_with(slots, EndReason.END)
 
+    def _miss(self, reported: Reported) -> None:
+        """Count connections that were reported before, and ended while nobody looked."""
+        self.stats.ended_unobserved += reported.missed
+        self._note_over(reported)
+
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
@@ -309,7 +315,7 @@ class ConnectionTable(TimedTable[TableStats]):
                 keys.take(fresh, axis=0), entries.take(fresh), now_ms, ended=True
             )
         self._end_with(slots[slots >= 0], EndReason.END)
-        self._memory.forget(keys)
+        self._note_over(self._memory.forget(keys))
 
     def _admit(
         self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, *, ended: bool = False
@@ -368,7 +374,7 @@ class ConnectionTable(TimedTable[TableStats]):
         gone_on = reported.reasons[opened] != UNREPORTED
         self._memory.forget(keys[opened[gone_on]])
         # Another connection has the key of one that was reported: that one is over.
-        self.stats.ended_unobserved += self._memory.forget(keys[opened[~gone_on]])
+        self._miss(self._memory.forget(keys[opened[~gone_on]]))
         self._update(slots[wanted], entries.take(wanted), now_ms)
         self._report_past(slots[opened], entries.take(opened))
         # Of a predecessor that was killed: while the flow is known its totals make good what was

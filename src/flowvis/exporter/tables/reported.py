@@ -38,6 +38,12 @@ class Reported:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def missed(self) -> int:
+        """If they are over: of how many nobody observed what they did last."""
+        counted = any_of(self.exported != 0)  # else there is nothing to miss
+        return int(np.count_nonzero(counted & (self.reasons != EndReason.END)))
+
     def ended(self) -> "Reported":
         """The same connections, of which nothing is known any more: they are over."""
         return replace(self, reasons=np.zeros_like(self.reasons))
@@ -124,30 +130,20 @@ class Memory:
         slots = np.flatnonzero(self._seen)
         return self._reported(self._index.keys(slots), slots)
 
-    def forget(self, keys: NDArray[np.uint8]) -> int:
-        """Forget connections that are in the table again, or have ended.
-
-        Return of how many no end was exported.
-        """
+    def forget(self, keys: NDArray[np.uint8]) -> Reported:
+        """Forget connections that are in the table again, or have ended; return what was known."""
         slots = self._index.find(keys)
         return self._remove(np.unique(slots[slots >= 0]))
 
-    def forget_before(self, poll: int) -> int:
-        """Forget connections that the kernel has not listed since a poll.
-
-        Return of how many the end was not exported: what they did last nobody has observed.
-        """
-        if not len(self._index):
-            return 0
+    def forget_before(self, poll: int) -> Reported:
+        """Forget connections that the kernel has not listed since a poll; return what was known."""
         return self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
 
-    def _remove(self, slots: NDArray[np.int64]) -> int:
-        """Free rows; return how many of them had not ended, of those that are counted at all."""
-        unended = any_of(self._columns["exported"].take(slots, axis=0) != 0)
-        unended &= self._columns["reasons"][slots] != EndReason.END
+    def _remove(self, slots: NDArray[np.int64]) -> Reported:
+        known = self._reported(self._index.keys(slots), slots)
         self._index.remove(slots)
         self._seen[slots] = 0
-        return int(np.count_nonzero(unended))
+        return known
 
     def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
         columns = take(self._columns.values(), slots)

@@ -586,7 +586,7 @@ def test_what_is_not_wanted_any_more_is_reported_of_and_forgotten() -> None:
     for second in (1, 2, 3):
         poll(connections, T0 + second * 1000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     assert len(connections) == 1
-    assert connections.stats.vanished == 0
+    assert (connections.stats.vanished, connections.stats.ended_unobserved) == (0, 0)
     scope.choose(None)
     poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     connections.retime(1, 1)

@@ -22,6 +22,7 @@ from flowvis.exporter.journal import Journal
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.reported import Reported
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import TEXT_FIELDS
 from flowvis.ipfix.buffer import DOMAIN
 
@@ -31,9 +32,9 @@ ONE = Connection(counters=(1, 100, 0, 0))
 TWO = Connection(id=2, source_port=2, counters=(2, 200, 0, 0), tcp_state="TIME_WAIT")
 
 
-async def successor(first: ConnectionTable, tmp_path: Path) -> ConnectionTable:
+async def successor(first: ConnectionTable, tmp_path: Path, **settings: Any) -> ConnectionTable:
     await StateFile(tmp_path, "node/1", first).stop()
-    second = table()
+    second = table(**settings)
     await StateFile(tmp_path, "node/1", second).start()
     return second
 
@@ -158,6 +159,14 @@ async def test_what_was_missed_is_counted_once_however_often_exporters_are_kille
     for at in (20_000, 25_000, 30_000):
         poll(third, T0 + at, again.at(start_ns=1_004 * SECOND))
     assert third.stats.ended_unobserved == 0
+
+
+async def test_what_is_not_wanted_any_more_is_not_missed(tmp_path: Path) -> None:
+    udp = Connection(id=7, protocol=17, tcp_state=None, counters=(1, 100, 0, 0))
+    second = await successor(await predecessor(ONE, udp), tmp_path, scope=Scope(("tcp",)))
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, udp)
+    assert second.stats.ended_unobserved == 1
 
 
 async def test_of_what_is_not_counted_nothing_is_missing(tmp_path: Path) -> None:

@@ -24,7 +24,12 @@ from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, UNREPORTED, Slots, TimedTable
-from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
+from flowvis.exporter.tables.tuples import (
+    KEY_SIZE,
+    ConnectionTuples,
+    identity,
+    source_and_protocol,
+)
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 from flowvis.runtime.dropped import EntryDropped
@@ -187,7 +192,7 @@ class ConnectionTable(TimedTable[TableStats]):
         """Let go of connections that the scope, which has changed, does not want any more.
 
         What is not reported of them yet is reported, as if they were cut off. One that is wanted
-        again later, and that the kernel still lists, is reported from its beginning.
+        again two polls later, and that the kernel still lists, is reported from its beginning.
         """
         kept = self._rows.kept
         wanted = self._scope.wants(
@@ -292,7 +297,8 @@ class ConnectionTable(TimedTable[TableStats]):
 
     def _miss(self, reported: Reported) -> None:
         """Count connections that were reported before, and ended while nobody looked."""
-        self.stats.ended_unobserved += reported.missed
+        wanted = self._scope.wants(*source_and_protocol(reported.keys))  # else nobody wants to look
+        self.stats.ended_unobserved += int(np.count_nonzero(reported.missed & wanted))
         self._note_over(reported)
 
     def _begin(self, entries: Entries, now_ms: int) -> None:

@@ -39,10 +39,10 @@ class Reported:
         return len(self.keys)
 
     @property
-    def missed(self) -> int:
-        """If they are over: of how many nobody observed what they did last."""
+    def missed(self) -> NDArray[np.bool_]:
+        """If they are over: of which of them nobody observed what they did last."""
         counted = any_of(self.exported != 0)  # else there is nothing to miss
-        return int(np.count_nonzero(counted & (self.reasons != EndReason.END)))
+        return np.asarray(counted & (self.reasons != EndReason.END))
 
     def ended(self) -> "Reported":
         """The same connections, of which nothing is known any more: they are over."""

@@ -34,6 +34,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "inventory files",
         "own-addresses",
         "ranges",
+        "own sessions",
         "unacknowledged",
         "state",
         "exporter",
@@ -45,7 +46,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
 def test_without_state() -> None:
     built = build(PLAIN | {"state": {"enable": False}})
     names = {component.name for component in built.components}
-    assert not names & {"state", "unacknowledged"}
+    assert not names & {"state", "unacknowledged", "own sessions"}
 
 
 def test_denied_connections_are_watched_where_something_tells_of_them() -> None:

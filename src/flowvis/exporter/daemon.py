@@ -17,6 +17,7 @@ from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import Binding, DeniedWatch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.own_addresses import OwnAddresses
+from flowvis.exporter.session_file import SessionFile
 from flowvis.exporter.settings import ConntrackSettings, ConntrackSource, ExporterSettings
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTable
@@ -127,7 +128,9 @@ class FlowExporter:
         denied_table = self._denied_table(settings, enricher, scope) if denied else None
         domain = self._domain(settings)
         self.unacknowledged: Unacknowledged | None = None
+        self.sessions: SessionFile | None = None
         if settings.state.enable:
+            self.sessions = SessionFile(settings.state.directory, self.node_name, own)
             self.unacknowledged = Unacknowledged(
                 settings.state.directory,
                 self.node_name,
@@ -144,7 +147,7 @@ class FlowExporter:
             domain=domain,
             server_name=settings.tls.server_name,
             fields=understood(EXPORTED, exported.antrea_version),
-            on_attempt=own.add,
+            on_attempt=own.add if self.sessions is None else self.sessions.add,
             drain_s=settings.grace_period * DRAIN,
             template_refresh_s=round(exported.template_refresh_timeout),
             kept=self.unacknowledged,
@@ -362,6 +365,8 @@ class FlowExporter:
         parts.append(self.kubernetes or self._files)
         if self._in_cluster(settings):
             parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
+        if self.sessions is not None:
+            parts.append(self.sessions)
         if self.unacknowledged is not None:
             keep, directory = self.unacknowledged.keep, settings.state.directory
             states = [StateFile(directory, self.node_name, self.table, keep=keep)]

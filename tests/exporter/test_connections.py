@@ -844,3 +844,15 @@ def test_counters_that_somebody_else_set_to_zero_go_on() -> None:
     poll(connections, T0 + 5000, one.at(0, 0, 0, 0))
     poll(connections, T0 + 10_000, one.at(2, 200, 0, 0))
     assert reported(connections.due(T0 + 25_000)) == [(1, 1200, 200)]
+
+
+def test_counters_begin_anew_together() -> None:
+    """One that has passed its last value by the next poll had that from zero as well."""
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    assert reported(connections.due(T0 + IDLE)) == [(1, 1000, 1000)]
+    poll(connections, T0 + 20_000, one.at(9, 1500, 6, 501))
+    names = ("packetDeltaCount", "octetDeltaCount", "reversePacketDeltaCount")
+    batch = connections.due(T0 + 20_000 + ACTIVE)
+    assert rows(batch, *names, "reverseOctetDeltaCount") == [(9, 1500, 6, 501)]

@@ -138,7 +138,8 @@ class Watch:
                 async with asyncio.timeout_at(due):
                     await self._hurry.wait()
                 if self._lost:
-                    log.warning("the kernel dropped events or cut a poll short: polling again")
+                    text = "the kernel dropped events or cut a poll short: polling again"
+                    self._log.log(logging.WARNING, "conntrack", text)
                     await asyncio.sleep(RESYNC_S)
                 due = clock() + self._interval_s
             except TimeoutError:
@@ -156,7 +157,8 @@ class Watch:
                 entries, held, maximum = await asyncio.to_thread(self._list)
             except SystemRefused as refusal:
                 self.stats.failures += 1
-                log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
+                text = "connections not polled: %s"
+                self._log.log(logging.ERROR, "conntrack", text, refusal)
                 return
             self.stats.listed = len(entries)
             self.stats.held, self.stats.maximum = held, maximum

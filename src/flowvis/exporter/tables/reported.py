@@ -137,6 +137,8 @@ class Memory:
 
     def forget_before(self, poll: int) -> Reported:
         """Forget connections that the kernel has not listed since a poll; return what was known."""
+        if not len(self._index):  # as usual: it has three places for each connection
+            return self._remove(np.empty(0, dtype=np.int64))
         return self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
 
     def _remove(self, slots: NDArray[np.int64]) -> Reported:

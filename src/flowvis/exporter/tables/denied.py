@@ -24,6 +24,7 @@ from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, NEVER, Slots, TimedTable
@@ -45,6 +46,7 @@ LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
 TCP, REJECT = 6, RuleAction.REJECT
 
 _KEY_SIZE = 45
+_PROTOCOL = 36  # its place in a key
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
 _DIRECTIONS = ("ingress", "egress")
 _POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
@@ -315,6 +317,12 @@ class DeniedTable(TimedTable[DeniedStats]):
 
     def _starts(self, slots: Slots) -> NDArray[np.uint64]:
         return self._rows.kept["flowStartMilliseconds"][slots]
+
+    def reported(self) -> Reported:
+        """What was reported of all that may go on: clients' kernels have forgotten the others."""
+        reported = super().reported()
+        kept = self._kept_ms[reported.keys[:, _PROTOCOL]].astype(np.uint64)
+        return reported.take(reported.ends + kept > self._steady.wall(self._at))
 
     def _sleep_until(self, slots: Slots) -> Slots:
         protocols = self._rows.kept["protocolIdentifier"][slots]

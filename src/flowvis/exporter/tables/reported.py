@@ -44,6 +44,11 @@ class Reported:
         counted = any_of(self.exported != 0)  # else there is nothing to miss
         return np.asarray(counted & (self.reasons != EndReason.END))
 
+    def take(self, which: NDArray[np.bool_]) -> "Reported":
+        """Some of the connections."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Reported(*take(columns, which))
+
     def ended(self) -> "Reported":
         """The same connections, of which nothing is known any more: they are over."""
         return replace(self, reasons=np.zeros_like(self.reasons))

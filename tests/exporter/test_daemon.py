@@ -34,6 +34,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "inventory files",
         "own-addresses",
         "ranges",
+        "own sessions",
         "unacknowledged",
         "state",
         "exporter",
@@ -45,7 +46,7 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
 def test_without_state() -> None:
     built = build(PLAIN | {"state": {"enable": False}})
     names = {component.name for component in built.components}
-    assert not names & {"state", "unacknowledged"}
+    assert not names & {"state", "unacknowledged", "own sessions"}
 
 
 def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
@@ -62,6 +63,27 @@ def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
 def test_switched_off_only_the_status_is_served() -> None:
     built = build({"flowExporter": {"enable": False}})
     assert [component.name for component in built.components] == ["status", "readiness"]
+
+
+@pytest.mark.parametrize("kubernetes", [True, False])
+async def test_switched_off_it_is_ready(kubernetes: bool) -> None:
+    """Else a DaemonSet would never come to its next node."""
+    built = build(
+        {
+            "flowExporter": {"enable": False},
+            "inventory": {"kubernetes": {"enable": kubernetes}},
+            "status": {"address": "127.0.0.1", "port": 0},
+        }
+    )
+    assert (built.kubernetes is not None) == kubernetes
+    status, started = built.components
+    assert isinstance(status, StatusServer)
+    await status.start()
+    assert await readiness(status) == "503"
+    await started.start()
+    assert await readiness(status) == "200"
+    await started.stop()
+    await status.stop()
 
 
 def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,7 +318,7 @@ class StateSettings:
     max_bytes: ByteSize = option(
         "32Mi",  # 130,000 records; where the file system is in memory, what is used is the Pod's
         doc="Bytes of records there that the collector has not acknowledged, for the exporter that "
-        "follows one that is killed; at more, a kill loses the oldest",
+        "follows; at more, a kill loses the oldest, and a stop what cannot be sent in its time",
         parse=ByteSize.parse,
         takes="a size such as 32Mi",
     )

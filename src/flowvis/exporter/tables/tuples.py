@@ -113,3 +113,8 @@ def identity(entries: Entries) -> NDArray[np.uint8]:
         entries.protocol,
     )
     return keys
+
+
+def source_and_protocol(keys: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the sources and protocols of identities."""
+    return keys[:, :16], keys[:, -1]

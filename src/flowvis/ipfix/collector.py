@@ -27,6 +27,8 @@ from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
     OPTIONS_TEMPLATE_SET,
     TEMPLATE_SET,
+    BrokenTemplate,
+    Found,
     LongTemplate,
     Template,
     read_templates,
@@ -87,9 +89,7 @@ class CollectorSession:
         self._order = Reordering() if datagrams else None
         self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
         self._tail = bytearray()
-        self._reading: Iterator[Template | LongTemplate] | None = (
-            None  # templates of the set that is being read
-        )
+        self._reading: Iterator[Found] | None = None  # templates of the set that is being read
         self._left = 0
         self._wasted = 0  # work since the last record
         self._events: list[Event] = []
@@ -300,7 +300,7 @@ class CollectorSession:
         self.stats.sent_again += count
         self._sent_again_until = decoder.records + count
 
-    def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
+    def _take(self, templates: Iterator[Found]) -> bool:
         """Take templates of a set in; False if that was too much work for now."""
         self._reading = templates
         while self._left > 0:
@@ -317,14 +317,24 @@ class CollectorSession:
                 self._take_one(template)
             except PeerError as error:
                 self._malformed(error)
+                self._let_go(template)
         return False
 
-    def _take_one(self, template: Template | LongTemplate) -> None:
-        if isinstance(template, LongTemplate):
+    def _let_go(self, refused: Found) -> None:
+        """Forget what the id of a refused template meant: data are of the refused one now."""
+        key = (self._decoder.domain, refused.id)
+        withdraws = isinstance(refused, Template) and not refused.specifiers
+        if not withdraws and key in self._templates:
+            self._forget(key)
+
+    def _take_one(self, template: Found) -> None:
+        if isinstance(template, BrokenTemplate):
+            self._let_go(template)
+        elif isinstance(template, LongTemplate):
             self._left -= template.fields // 4
             most = self._limits.template_fields
             raise self._over("template-fields", template.fields, most)
-        if template.specifiers:
+        elif template.specifiers:
             self._learn(template)
         else:
             self._withdraw(template.id)

@@ -130,6 +130,16 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
     assert list(line.collector.sessions.values()) == [second]
 
 
+@pytest.mark.parametrize(("length", "named"), [(253, True), (254, False), (16_000, False)])
+async def test_a_text_that_no_node_is_called_names_no_session(length: int, named: bool) -> None:
+    """It is remembered of each address that a session ever came from."""
+    line, name = Line(), "n" * length
+    session = line.open()
+    line.feed(session, intra(0, 1, sourceNodeName=name, destinationNodeName=name))
+    session.closed()
+    assert [reporter.named for reporter in line.collector.reporters()] == [name if named else ""]
+
+
 async def test_records_before_a_broken_message_count() -> None:
     line = Line()
     session = line.open()

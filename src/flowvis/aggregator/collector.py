@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
+from flowvis.aggregator.enrichment.reported_nodes import LONGEST_NAME
 from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter, latest, summed
@@ -266,8 +267,9 @@ class Collector:
     def _node_of_the_last(self) -> str:
         """Return the node that the last record names: exporters name only their own."""
         last = self.buffer.batch().take(slice(-1, None))
-        names = {text for side in NODE_NAMES for text in last.texts(side)} - {""}
-        return names.pop() if len(names) == 1 else ""
+        names = {last.strings.value(int(last[side][0])) for side in NODE_NAMES} - {b""}
+        name = names.pop() if len(names) == 1 else b""
+        return name.decode(errors="replace") if len(name) <= LONGEST_NAME else ""
 
     def _tell(self, peer: Peer, event: Event) -> None:
         who = str(peer)

@@ -271,7 +271,7 @@ def test_what_is_refused_in_the_place_of_a_template_ends_that(leaf: Leaf, body: 
     assert TemplateWithdrawn(7, 256) in fed.events
     assert len(faults_of(fed)) == 2
     assert faults_of(fed)[1].reason == "no-template"
-    assert fed.session.template_fields == 0
+    assert fed.session.template_bytes == 0
     again = wire.message(PORTS, body, PORTS, port(3))
     assert ports_of(fed_in_every_manner(leaf, again, limits=limits)) == [3]
 

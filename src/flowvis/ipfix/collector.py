@@ -45,6 +45,10 @@ TEMPLATE_WORK = (60, 2)  # what a template costs to learn, and each of its field
 COMPILE_WORK = (60, 4)  # what it costs beside that if no session had the like
 """Work in microseconds of CPU, roughly."""
 
+TEMPLATE_BYTES = (500, 24, 40)
+"""What a template takes in memory, about, beside its fields and the steps of its program: what each
+of these does."""
+
 FRUITLESS_WORK = 100_000  # between two records: more than 256 templates of flows cost
 
 OTHER_BEGINNINGS = {
@@ -78,14 +82,15 @@ class CollectorSession:
         self.name = name
         self.now_s = 0.0
         """Steady time, over UDP: of what comes from now on."""
-        self.template_fields = 0
-        """How many fields its templates have."""
+        self.template_bytes = 0
+        """About what its templates take in memory."""
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
         self._exporter = exporter
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
+        self._bytes_of: dict[tuple[int, int], int] = {}
         self._order = Reordering() if datagrams else None
         self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
         self._tail = bytearray()
@@ -358,7 +363,7 @@ class CollectorSession:
         if _is_of_ours(template):  # read here: a session has few such records
             if known is not None and not _is_of_ours(known):
                 self._decoder.forget(*key)
-            self._note_learned(key, template, known)
+            self._note_learned(key, template, known, 0)
             return
         domain = self._decoder.domain
         number = domain if self._exporter is None else self._exporter(domain)
@@ -370,16 +375,23 @@ class CollectorSession:
         self.stats.unknown_fields += plan.unknown
         self.stats.unusable_fields += plan.unusable
         self.stats.incomplete_templates += bool(plan.missing)
-        self._note_learned(key, template, known, plan.unknown)
+        self._note_learned(key, template, known, len(plan.program), plan.unknown)
         if not self._complained and (plan.unknown or plan.missing):
             self._complained = True
             self._report(NotUnderstood(*key, plan.elements, plan.missing))
 
     def _note_learned(
-        self, key: tuple[int, int], template: Template, known: Template | None, unknown: int = 0
+        self,
+        key: tuple[int, int],
+        template: Template,
+        known: Template | None,
+        steps: int,
+        unknown: int = 0,
     ) -> None:
-        self._templates[key] = template
-        self.template_fields += len(template.specifiers) - (len(known.specifiers) if known else 0)
+        itself, of_field, of_step = TEMPLATE_BYTES
+        size = itself + of_field * len(template.specifiers) + of_step * steps
+        self.template_bytes += size - self._bytes_of.get(key, 0)
+        self._templates[key], self._bytes_of[key] = template, size
         self._note_sent(key)
         self.stats.templates += known is None
         self.stats.templates_changed += known is not None
@@ -414,7 +426,7 @@ class CollectorSession:
 
     def _forget(self, key: tuple[int, int]) -> None:
         template = self._templates.pop(key)
-        self.template_fields -= len(template.specifiers)
+        self.template_bytes -= self._bytes_of.pop(key)
         self._sent_s.pop(key, None)
         if not _is_of_ours(template):
             self._decoder.forget(*key)

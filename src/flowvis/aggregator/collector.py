@@ -336,13 +336,18 @@ class ExporterStream:
         self.peer = peer
         self.number = number
         self._collector = collector
+        self.acknowledged = peer.answer is not None
+        """Whether the exporter is told what is durable."""
         self._session = CollectorSession(
-            str(peer), collector.buffer, limits, self._exporter, datagrams=self.datagrams
+            str(peer),
+            collector.buffer,
+            limits,
+            self._exporter,
+            datagrams=self.datagrams,
+            acknowledged=self.acknowledged,
         )
         self._sources: dict[int, Source] = {}  # by observation domain, of the latest of them
         self.stats = self._session.stats
-        self.acknowledged = peer.answer is not None
-        """Whether the exporter is told what is durable."""
         self.durable = 0
         """How many of the session's records it was told are durable."""
         self.named = ""

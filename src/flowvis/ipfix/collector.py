@@ -67,7 +67,8 @@ class CollectorSession:
 
     `name` is the peer's name in errors. `exporter` gives the number that records of an observation
     domain have in the column `DOMAIN`; by default it is the domain. With `datagrams` it is fed by
-    `receive_datagrams`, and `settle` has to be called every few seconds.
+    `receive_datagrams`, and `settle` has to be called every few seconds. Only where it is
+    `acknowledged` what is durable the peer may be an exporter of ours, whose options say something.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class CollectorSession:
         exporter: Callable[[int], int] | None = None,
         *,
         datagrams: bool = False,
+        acknowledged: bool = True,
     ) -> None:
         self.name = name
         self.now_s = 0.0
@@ -90,6 +92,7 @@ class CollectorSession:
         self._exporter = exporter
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
+        self._acknowledged = acknowledged
         self._bytes_of: dict[tuple[int, int], int] = {}
         self._order = Reordering() if datagrams else None
         self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
@@ -276,7 +279,7 @@ class CollectorSession:
         """Read a set that the leaf does not know."""
         decoder = self._decoder
         template = self._templates.get((decoder.domain, decoder.set_id))
-        if template is not None and _is_of_ours(template):
+        if template is not None and self._is_of_ours(template):
             self._read_options(template, bytes(data[decoder.place + SET.size : decoder.set_end]))
         elif decoder.set_id >= FIRST_DATA_SET:
             self.stats.sets_without_template += 1
@@ -360,8 +363,8 @@ class CollectorSession:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
-        if _is_of_ours(template):  # read here: a session has few such records
-            if known is not None and not _is_of_ours(known):
+        if self._is_of_ours(template):  # read here: a session has few such records
+            if known is not None and not self._is_of_ours(known):
                 self._decoder.forget(*key)
             self._note_learned(key, template, known, 0)
             return
@@ -428,9 +431,15 @@ class CollectorSession:
         template = self._templates.pop(key)
         self.template_bytes -= self._bytes_of.pop(key)
         self._sent_s.pop(key, None)
-        if not _is_of_ours(template):
+        if not self._is_of_ours(template):
             self._decoder.forget(*key)
         self._report(TemplateWithdrawn(*key))
+
+    def _is_of_ours(self, template: Template) -> bool:
+        """Whether a template is of the options that only exporters of ours send."""
+        if not self._acknowledged:
+            return False
+        return says_sent_again(template) or is_report(template) or is_occupancy(template)
 
     def _report(self, event: Event) -> None:
         if len(self._events) < self._limits.events:
@@ -500,8 +509,3 @@ def _other_version(version: int) -> str:
     if version in OTHER_BEGINNINGS:
         return f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
     return f"message version {version}: need {VERSION} (IPFIX)"
-
-
-def _is_of_ours(template: Template) -> bool:
-    """Whether a template is of the options that only exporters of ours send."""
-    return says_sent_again(template) or is_report(template) or is_occupancy(template)

@@ -205,7 +205,7 @@ class Collector:
         address = session.peer.address
         taken, share = self._templates[address], self._max_templates // len(self._templates)
         if taken > share:
-            detail = f"templates of {address} take {taken} bytes; at most {share} now"
+            detail = f"templates of {address}, or domains, take {taken} bytes; at most {share} now"
             raise LimitExceeded("template-memory", f"{detail}, as all sessions have so many")
 
     def memory_bytes(self) -> int:
@@ -360,7 +360,7 @@ class ExporterStream:
         self.waiting_bytes = 0
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
         self.template_bytes = 0
-        """About what its templates take in memory."""
+        """About what its templates take in memory, and what is remembered of its domains."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
         self.missed_s: float | None = None

@@ -49,6 +49,9 @@ TEMPLATE_BYTES = (500, 24, 40)
 """What a template takes in memory, about, beside its fields and the steps of its program: what each
 of these does."""
 
+DOMAIN_BYTES = (90, 300)
+"""What it takes, about, to remember one thing of an observation domain, and over UDP its order."""
+
 FRUITLESS_WORK = 100_000  # between two records: more than 256 templates of flows cost
 
 OTHER_BEGINNINGS = {
@@ -85,7 +88,7 @@ class CollectorSession:
         self.now_s = 0.0
         """Steady time, over UDP: of what comes from now on."""
         self.template_bytes = 0
-        """About what its templates take in memory."""
+        """About what its templates take in memory, and what is remembered of its domains."""
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
@@ -94,6 +97,7 @@ class CollectorSession:
         self._templates: dict[tuple[int, int], Template] = {}
         self._acknowledged = acknowledged
         self._bytes_of: dict[tuple[int, int], int] = {}
+        self._domain_bytes = 0
         self._order = Reordering() if datagrams else None
         self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
         self._tail = bytearray()
@@ -503,6 +507,12 @@ class CollectorSession:
         stats.ignored_records = decoder.ignored
         stats.truncated_texts = decoder.truncated
         stats.refused_texts = decoder.refused
+        of_one, of_order = DOMAIN_BYTES
+        domain_bytes = of_one * decoder.domains
+        if self._order is not None:
+            domain_bytes += of_order * len(self._order)
+        self.template_bytes += domain_bytes - self._domain_bytes
+        self._domain_bytes = domain_bytes
 
 
 def _other_version(version: int) -> str:

@@ -405,6 +405,10 @@ cdef class RecordDecoder:
         done, self.at = self.at, 0
         return done
 
+    @property
+    def domains(self):
+        return len(self.expected) + len(self.boots) + len(self.inferred)
+
     def run(self, const uint8_t[::1] data not None, RecordTarget target not None):
         cdef const uint8_t *start = &data[0] if len(data) else NOTHING
         try:

@@ -103,7 +103,9 @@ class EmbeddedStore:
         kept = self._settings.kept
         layout = TableLayout(self._settings.database)
         Migration(self._execute, layout, features, kept).run()
-        self.rollups = RollupTables(self._execute_beside, layout, alone=True)
+        self.rollups = RollupTables(
+            self._execute_beside, layout, alone=True, options=features.roll_options
+        )
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()

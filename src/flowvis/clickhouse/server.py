@@ -238,7 +238,7 @@ class ServerStore:
         Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
         self._complete = True
         if features.rollups:
-            options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
+            options = features.roll_options | (CLUSTER_INSERT | ROLLED_INSERT if clustered else {})
             self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()

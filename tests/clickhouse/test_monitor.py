@@ -651,7 +651,7 @@ def test_a_modern_server_is_rolled_and_watched(
     with monkeypatch.context() as patched:
         done = SimpleNamespace(run=lambda **_: None)
         patched.setattr(server_module, "Migration", lambda *_: done)
-        store._features = modern
+        patched.setattr(server_module, "probe", lambda _: modern)
         store.migrate()
     assert store.rollups is not None
     assert not store.rollups.alone

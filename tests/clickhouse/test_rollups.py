@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -399,6 +399,38 @@ def test_a_commit_of_unknown_outcome_is_looked_for(embedded: Store) -> None:
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_a_replica_lacks_is_waited_for(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, *, everything: bool
+) -> None:
+    """On a cluster who is asked may not have what another one has just acknowledged."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.LOOK_S", 0.0)
+    execute, database = tables(embedded)._execute, embedded.name.rsplit("/", 1)[1]
+    behind = True
+
+    def of_replica(sql: str, options: Mapping[str, int | str]) -> Iterable[Sequence[Any]]:
+        has = f"(SELECT * FROM {database}.{TABLE} WHERE batchNumber != 2)"
+        stored = sql.replace(f" FROM {database}.{TABLE} ", f" FROM {has} ")
+        return execute(stored if behind else sql, options)
+
+    embedded.rollups = RollupTables(  # type: ignore[misc]
+        of_replica, TableLayout(database, "cluster"), alone=False
+    )
+    rolling = Rolling(embedded)
+    rolling.look()
+    rolling.clock.now_s += 12 * 3600  # what comes is late, so it is rolled at once
+    for number in range(3):
+        rolling.insert(batch_of(50, number))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not yet all records of 1 batches"):
+            rolling.look(everything=everything)
+    assert rolling.settled_s(MINUTES) <= EPOCH_S + 60
+    behind = False
+    rolling.look(everything=everything)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 def test_what_others_write_is_left_to_them_for_a_while(embedded: Store) -> None:
     embedded.rollups = RollupTables(  # type: ignore[misc]  # as on a server
         tables(embedded)._execute, tables(embedded)._layout, alone=False
@@ -521,12 +553,13 @@ def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
     clock = Time()
     clock.now_s = time.time()  # as notes have the engine's
     now_s = int(clock.now_s)
+    first_s = (now_s - 8 * 3600) // 60 * 60  # all begin in one minute
     ours, theirs = two_on_a_server(embedded, clock)
     if looked:
         ours.look()
     batches = []
     for number, one in enumerate((theirs, ours, theirs)):
-        batch = batch_of(100, number, first_s=now_s - 8 * 3600, span_s=600)
+        batch = batch_of(100, number, first_s=first_s, span_s=600)
         batch_id = one.insert(batch, now_s - 6 * 3600 + number)
         batches.append(stored(batch, batch_id))
     for rollup in ROLLUPS:

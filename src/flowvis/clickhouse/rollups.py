@@ -45,6 +45,8 @@ ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
 NOTED_S = 60.0  # clocks that differ, and a note on its way
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
+FETCHED_S = 600.0  # replicas that are later than that by far are not asked
+FETCHED_LOOKS = 3  # within which what was just stored is on all of them, as a rule
 STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
 
 Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
@@ -84,6 +86,8 @@ class RollupTables:
     ) -> None:
         """`alone`: nobody else can write to the store. `options` are those of an INSERT there."""
         self.alone = alone
+        self.replicated = bool(layout.cluster)
+        """Who is asked may lack what was just stored."""
         self._execute = execute
         self._layout = layout
         self._options = options or {}
@@ -272,6 +276,8 @@ class Roller:
         self._clock = clock
         self._queues = [_Queue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
         self._under_way: StoredBatch | None = None
+        self._just_stored: dict[BatchId, float] = {}
+        """When batches of ours were stored, by the monotonic clock: of the last ones."""
         self._numbers = 0
         self._scan_at_s: float | None = None
         """When the store is looked through for what nobody has rolled; None: at once, wholly."""
@@ -308,6 +314,10 @@ class Roller:
         batch, self._under_way = self._under_way, None
         if batch is None or self._store.rollups is None:
             return
+        if self._store.rollups.replicated:
+            since_s = time.monotonic() - FETCHED_S
+            last = {known: at_s for known, at_s in self._just_stored.items() if at_s > since_s}
+            self._just_stored = last | {batch.batch_id: time.monotonic()}
         for queue in self._queues:
             queue.waiting[batch.batch_id] = batch
 
@@ -406,6 +416,7 @@ class Roller:
 
     async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
         started = time.monotonic()
+        await self._see_all(tables, roll)
         if roll.name in queue.new:
             roll = await self._left(tables, queue, roll)
             queue.new.discard(roll.name)
@@ -419,6 +430,28 @@ class Roller:
         self.stats.rolls += 1
         self.stats.records += roll.records - gone
         self.stats.seconds += time.monotonic() - started
+
+    async def _see_all(self, tables: RollupTables, roll: Roll) -> None:
+        """Make sure that who is asked has all of what we have just stored; else StoreError.
+
+        A roll would not notice, and what it lacks would be missing from then on.
+        """
+        since_s = time.monotonic() - FETCHED_S
+        last = {known for known, at_s in self._just_stored.items() if at_s > since_s}
+        ours = [batch for batch in roll.batches if batch.batch_id in last]
+        aged = self._expired.aged(ours)
+        if not (fresh := [batch for batch in ours if batch.batch_id not in aged]):
+            return
+        moments = [batch.batch_id.inserted_s for batch in fresh]
+        span = min(moments), max(moments) + 1
+        for _ in range(FETCHED_LOOKS):
+            there: dict[BatchId, int] = await self._call(tables.there, *span)
+            lacking = sum(batch.records > there.get(batch.batch_id, 0) for batch in fresh)
+            if not lacking:
+                return
+            await asyncio.sleep(LOOK_S)
+        text = f"replicas have not yet all records of {lacking} batches that were just stored"
+        raise StoreError(text, retryable=True)
 
     async def _left(self, tables: RollupTables, queue: _Queue, roll: Roll) -> Roll:
         """Return what of a new roll nobody else has begun, and leave the rest to whoever has.

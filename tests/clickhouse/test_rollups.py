@@ -515,6 +515,19 @@ def test_who_has_rolled_all_and_gone_keeps_nobody_back(embedded: Store) -> None:
 
 
 @pytest.mark.clickhouse
+def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> None:
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    clock.now_s += 40 * 86_400
+    ours.look()
+    clock.now_s -= 40 * 86_400
+    theirs.insert(batch_of(100))  # and is dead
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    ours.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first: str) -> None:
     """An engine that refuses every roll for hours: its writers have taken over from each other."""

@@ -380,7 +380,7 @@ class Roller:
         tables = self._store.rollups
         if tables is None:
             return
-        if self._scan_at_s is None or self._clock() >= self._scan_at_s:
+        if self._scan_at_s is None or self._is_due(self._scan_at_s, tables):
             await self._scan(tables)
         unrolled = (batch for queue in self._queues for batch in queue.unrolled)
         for known in await self._expired.look(tables, unrolled):
@@ -398,6 +398,11 @@ class Roller:
             self._scan_at_s, self._more = None, False
         self._settle()
         await self._compare(tables)
+
+    def _is_due(self, moment_s: float, tables: RollupTables) -> bool:
+        """Whether a look is due at a moment; where the clock was set back it is, at once."""
+        left_s = moment_s - self._clock()
+        return left_s <= 0 or (left_s > SCAN_S and not tables.alone)
 
     def _next(self, queue: _Queue, *, everything: bool) -> Roll | None:
         """Return the roll that is to be tried now."""

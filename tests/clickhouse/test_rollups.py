@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from flowvis.batch import Batch, address_bytes
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.rollups import PACES, Roller, RollupTables, differences
+from flowvis.clickhouse.rollups import CLAIM_S, PACES, Roller, RollupTables, differences
 from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.claims import VALID_S, claim_sql
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.partitions import Lost
@@ -33,6 +34,12 @@ from .samples import flows, random_batch
 
 EPOCH_S = 1_790_000_400 // 3600 * 3600
 ALL = 0, 3600 * 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody claims what another one does at the same moment, unless a test says so."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", 0.0)
 
 
 class Time:
@@ -552,6 +559,48 @@ def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first
             one.look(everything=True)
         clock.now_s += PACES[HOURS.name].left_s + 120
     assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.slow
+def test_what_two_find_at_one_moment_is_rolled_by_one(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when both come back with the server, or one of them brings what it had spooled."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", CLAIM_S)
+    clock = Time()
+    for number in range(5):
+        left = BatchId("dead", EPOCH_S + number, number)
+        embedded.insert(batch_of(100, number), left)
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    pair = two_on_a_server(embedded, clock)
+    pair[1].insert(batch_of(100, 9), EPOCH_S + 9)  # long ago it went to the spool
+
+    async def look() -> None:
+        await asyncio.gather(*(one.roller.look(everything=True) for one in pair))
+
+    asyncio.run(look())
+    assert_equal(embedded)
+    for one in pair:  # what is left to the other one is known as rolled at the next look
+        one.roller._scan_at_s = clock.now_s
+        one.look()
+        assert one.settled_s(HOURS) > EPOCH_S
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_who_was_first_to_claim_goes_on_and_a_claim_ends(embedded: Store) -> None:
+    """The engine's clock says who; who came first need not be told of who comes later."""
+    shared, ids = tables(embedded), [BatchId("dead", EPOCH_S, number) for number in range(3)]
+    for rollup in ROLLUPS:
+        shared.claim(rollup, "second", ids[:2])
+        for who, ago_s, claimed in (("first", 5, ids[:1]), ("dead", VALID_S + 100, ids)):
+            sql = claim_sql(shared._layout, rollup, who, claimed)
+            admin(embedded)(sql.replace("now()", f"now() - {ago_s}"))
+    for rollup in ROLLUPS:
+        assert shared.claimants(rollup, ids) == {ids[0]: "first", ids[1]: "second"}
+    # They are no notes of rolls.
+    assert not {note.rollup for note in shared.rolled(0)} & {rollup.name for rollup in ROLLUPS}
 
 
 @pytest.mark.clickhouse

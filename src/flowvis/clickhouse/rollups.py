@@ -17,13 +17,16 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
 from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.claims import VALID_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.partitions import Lost
@@ -44,6 +47,9 @@ SCAN_BACK_S = 4 * 3600
 ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
 NOTED_S = 60.0  # clocks that differ, and a note on its way
+CLAIM_S = 2.0  # until claims of the same second are there; more where they come by replication
+REPLICATED_CLAIM_S = 5.0
+CLAIMED_BATCHES = 2000  # at once, as that is what takes the time
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
 FETCHED_S = 600.0  # replicas that are later than that by far are not asked
 FETCHED_LOOKS = 3  # within which what was just stored is on all of them, as a rule
@@ -114,6 +120,14 @@ class RollupTables:
         Those of the roll are among them.
         """
         return schema.read_taken(self._execute(schema.taken_sql(self._layout, roll), {}))
+
+    def claim(self, rollup: Rollup, claimant: str, batches: Sequence[BatchId]) -> None:
+        """Say that batches are going to be rolled by somebody, unless another one was first."""
+        self._execute(claim_sql(self._layout, rollup, claimant, batches), self._options)
+
+    def claimants(self, rollup: Rollup, batches: Sequence[BatchId]) -> dict[BatchId, str]:
+        """Return who was first, of batches of the same moments as well."""
+        return read_claims(self._execute(claims_sql(self._layout, rollup, batches), {}))
 
     def committed(self, before_s: int) -> Lost | None:
         """Return what the books have of after all that was rolled, and before a moment (s)."""
@@ -218,6 +232,10 @@ class _Queue:
         """Rolls that were tried, or noted by a process before: to be repeated as they were."""
         self.new: set[str] = set()
         """Names of those among them that nothing was noted of yet."""
+        self.claimed: AbstractSet[BatchId] = frozenset()
+        """Batches that others may roll as well, and that we have the first claim of."""
+        self.claimed_at_s = 0.0
+        """When we claimed them, by the monotonic clock."""
         self.last_step = 0
 
     @property
@@ -462,7 +480,8 @@ class Roller:
         """Return what of a new roll nobody else has begun, and leave the rest to whoever has.
 
         What waits for long, as nothing can be rolled for a while, is what another one takes: what
-        is ours as what is not. So who comes to it first has noted that, and does it alone.
+        is ours as what is not. So who comes to it first has noted that, and does it alone; and of
+        those who come at once it is who was first to claim it.
         """
         left_s = int(self._clock()) - queue.pace.left_s
         ids = [batch.batch_id for batch in roll.batches]
@@ -470,8 +489,11 @@ class Roller:
             known.writer == self._writer and known.inserted_s > left_s + NOTED_S for known in ids
         ):
             return roll
+        lost = await self._claim(tables, queue, roll)
         taken = await self._call(tables.taken, roll)
-        rest = tuple(batch for batch in roll.batches if batch.batch_id not in taken)
+        unnoted = [batch for batch in roll.batches if batch.batch_id not in taken]
+        rest = tuple(batch for batch in unnoted if batch.batch_id not in lost)
+        queue.others += [batch for batch in unnoted if batch.batch_id in lost]  # until it is noted
         if others := [b for b in roll.batches if taken.get(b.batch_id) is False]:
             queue.others += others
             self._scan_at_s = None  # a roll is taken over wholly, if ever
@@ -480,6 +502,21 @@ class Roller:
             place = queue.begun.index(roll)
             queue.begun[place : place + 1] = [left] if rest else []
         return left
+
+    async def _claim(self, tables: RollupTables, queue: _Queue, roll: Roll) -> AbstractSet[BatchId]:
+        """Claim what is to be rolled, and return what of it another one has the first claim of."""
+        wanted = {batch.batch_id for batch in roll.batches}
+        if queue.claimed_at_s > time.monotonic() - VALID_S / 2 and wanted <= queue.claimed:
+            return frozenset()
+        more = islice(queue.waiting, max(CLAIMED_BATCHES - len(wanted), 0))
+        ids = list(dict.fromkeys([*wanted, *more]))
+        claimed_at_s = time.monotonic()
+        await self._call(tables.claim, queue.rollup, self._writer, ids)
+        await asyncio.sleep(REPLICATED_CLAIM_S if tables.replicated else CLAIM_S)
+        first: dict[BatchId, str] = await self._call(tables.claimants, queue.rollup, ids)
+        queue.claimed = {known for known in ids if first.get(known) == self._writer}
+        queue.claimed_at_s = claimed_at_s
+        return wanted - queue.claimed
 
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""

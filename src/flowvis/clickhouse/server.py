@@ -48,6 +48,7 @@ from flowvis.clickhouse.store import (
     StoreSettings,
 )
 from flowvis.clickhouse.stored_partitions import StoredPartitions
+from flowvis.clickhouse.tokens import Tokens
 from flowvis.errors import StoreError
 
 # The driver logs with tracebacks what it also raises, and we report that.
@@ -245,6 +246,7 @@ class ServerStore:
         self.name = f"{host}:{port or (9440 if secure else 9000)}/{settings.database}"
         self._client: _Client | None = None
         self._features: Features | None = None
+        self._tokens = Tokens()
         self._complete = False
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
@@ -324,7 +326,7 @@ class ServerStore:
         if features.asynchronous:
             options["async_insert"] = 0
         if features.deduplication:
-            options["insert_deduplication_token"] = str(batch_id)
+            options["insert_deduplication_token"] = self._tokens.of(batch_id)
         if cluster:
             options |= CLUSTER_INSERT
         try:
@@ -335,6 +337,11 @@ class ServerStore:
                 raise
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
+        if rows and not self._is_there(table, rows):
+            self._tokens.spend(batch_id)
+            text = f"{self.name}: {batch_id} was acknowledged as a repetition, and is not there"
+            raise StoreError(text, retryable=True)
+        self._tokens.forget(batch_id)
 
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
@@ -405,6 +412,9 @@ class ServerStore:
                 f"{self.name}: an earlier attempt to insert {batch_id} is still running",
                 retryable=True,
             )
+        return self._is_there(table, rows)
+
+    def _is_there(self, table: str, rows: str) -> bool:
         found = self._execute(f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}")
         return bool(found[0][0])
 

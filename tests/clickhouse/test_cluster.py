@@ -23,6 +23,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.outlived import oldest_day_sql
 from flowvis.clickhouse.schema.partitions import (
     Limits,
     View,
@@ -682,8 +683,12 @@ def test_the_modern_engine_shows_what_is_written_and_where(tmp_path: Path) -> No
         f"{sql} SETTINGS {options}"
         for sql in (partitions_sql(layout, view), disks_sql(layout, view))
     ]
+    where.append(oldest_day_sql(layout))
     statements = [*made, *again, *where, *asked, "SELECT * FROM db.flows"]
-    *_, partitions, disks, flows, pods, everything = in_the_engine(tmp_path, layout, statements)
+    *_, partitions, disks, oldest, flows, pods, everything = in_the_engine(
+        tmp_path, layout, statements
+    )
+    assert oldest == "20260921\n"
     assert flows == pods == "a\t10\nb\t12\n"
     assert [len(line.split("\t")) for line in everything.splitlines()] == [
         len(schema.FLOWS_COLUMNS)

@@ -22,6 +22,7 @@ from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.claims import VALID_S, claim_sql
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.outlived import outlived
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
@@ -634,6 +635,41 @@ def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
     ours.look(everything=True)
     assert ours.settled_s(HOURS) > now_s
     assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_notes_go_a_month_after_the_records_that_they_are_of(embedded: Store) -> None:
+    """And all that is there stays known as rolled."""
+    rolling, day_s = Rolling(embedded), 86_400
+    now_s = rolling.clock.now_s = time.time()
+    for number, days in enumerate((400, 200, 100, 100, 1)):
+        first_s = int(now_s) - days * day_s
+        rolling.insert(batch_of(20, number, first_s=first_s, span_s=60), first_s + 60)
+    rolling.look(everything=True)
+    run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
+    noted = f"SELECT DISTINCT insertedSeconds FROM {database}.{schema.ROLLED} ORDER BY 1"
+    assert len(run(noted)) == 4
+    run(f"ALTER TABLE {database}.{TABLE} DELETE WHERE batchNumber <= 2 SETTINGS mutations_sync = 2")
+    assert tables(embedded).forget(now_s) == [
+        time.strftime("%Y%m", time.gmtime(now_s - days * day_s + 60)) for days in (400, 200)
+    ]
+    assert len(run(noted)) == 2
+    rolls = rolling.roller.stats.rolls
+    rolling.roller.renew()
+    rolling.look(everything=True)
+    assert rolling.roller.stats.rolls == rolls
+
+
+def test_which_notes_nobody_needs() -> None:
+    months, now_s = ["202512", "202601", "202602", "202603", "202606"], 1_782_000_000  # June 2026
+    assert list(outlived(months, "20260615", now_s)) == months[:4]
+    assert list(outlived(months, "", now_s)) == months[:4]
+    assert list(outlived(months, "20260301", now_s)) == ["202512"]
+    assert list(outlived(months, "20260304", now_s)) == ["202512", "202601"]
+    assert list(outlived(months, "20990101", now_s)) == months[:4]  # of a clock that was ahead
+    # All of it is old: until when all is rolled has to stay known.
+    assert list(outlived(months[:2], "", now_s)) == ["202512"]
+    assert list(outlived([], "", now_s)) == []
 
 
 @pytest.mark.clickhouse

@@ -25,6 +25,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
+from flowvis.clickhouse.schema import outlived
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.claims import VALID_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
@@ -46,6 +47,7 @@ SCAN_S = 300.0  # between looks at what other writers have left, of a store that
 SCAN_BACK_S = 4 * 3600
 ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
+FORGET_S = 86_400.0  # between looks for notes that nobody needs any more
 NOTED_S = 60.0  # clocks that differ, and a note on its way
 CLAIM_S = 2.0  # until claims of the same second are there; more where they come by replication
 REPLICATED_CLAIM_S = 5.0
@@ -142,6 +144,16 @@ class RollupTables:
     def there(self, from_s: int, to_s: int) -> dict[BatchId, int]:
         """Return how many records there are of each batch that was inserted in a span (s)."""
         return schema.read_there(self._execute(schema.there_sql(self._layout, from_s, to_s), {}))
+
+    def forget(self, now_s: float) -> list[str]:
+        """Drop notes of months that no record is of any more; return which, as YYYYMM."""
+        layout = self._layout
+        ((oldest,),) = self._execute(outlived.oldest_day_sql(layout), {})
+        months = [str(month) for (month,) in self._execute(outlived.months_sql(layout), {})]
+        gone = list(outlived.outlived(months, str(oldest), now_s))
+        for month in gone:
+            self._execute(outlived.drop_sql(layout, month), {})
+        return gone
 
     def note(self, roll: Roll, *, done: bool) -> None:
         """Note that a roll begins or is done."""
@@ -307,6 +319,8 @@ class Roller:
         """When the store was looked through last."""
         self._pause_s = 0.0
         self._said_s = 0.0
+        self._forgot_at_s: float | None = None
+        """When notes that nobody needs were looked for, by the monotonic clock."""
         self._expired = Expired(store, self.stats, self._call, clock)
         self._compared: tuple[int, int] | None = None
         """The span whose sums were last compared with those of its records."""
@@ -416,6 +430,21 @@ class Roller:
             self._scan_at_s, self._more = None, False
         self._settle()
         await self._compare(tables)
+        await self._forget(tables)
+
+    async def _forget(self, tables: RollupTables) -> None:
+        """Have notes go that nobody needs, now and then; it is no matter if they do not."""
+        now_s = time.monotonic()
+        if self._forgot_at_s is not None and now_s - self._forgot_at_s < FORGET_S:
+            return
+        self._forgot_at_s = now_s
+        try:
+            gone = await self._call(tables.forget, self._clock())
+        except StoreError as error:
+            log.warning("roll-ups: cannot drop notes of records that are gone: %s", error)
+            return
+        if gone:
+            log.info("roll-ups: dropped the notes of records that are gone: %s", ", ".join(gone))
 
     def _is_due(self, moment_s: float, tables: RollupTables) -> bool:
         """Whether a look is due at a moment; where the clock was set back it is, at once."""

@@ -523,6 +523,23 @@ def test_who_has_rolled_all_and_gone_keeps_nobody_back(embedded: Store) -> None:
 
 
 @pytest.mark.clickhouse
+def test_what_another_one_had_in_its_spool_for_long_and_left_is_rolled_within_a_day(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    ours.look()
+    theirs.insert(batch_of(100), EPOCH_S - 86_400)  # and is dead
+    clock.now_s += 300
+    ours.look()
+    assert ours.roller.stats.rolls == 0  # so far back it does not look every five minutes
+    monkeypatch.setattr("flowvis.clickhouse.rollups.WHOLE_S", 0.0)  # a day later
+    clock.now_s += 300
+    ours.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> None:
     clock = Time()
     ours, theirs = two_on_a_server(embedded, clock)

@@ -45,6 +45,7 @@ LAST_S = 5.0  # for what is left at the end
 LONGEST_PAUSE_S = 30.0
 SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
 SCAN_BACK_S = 4 * 3600
+WHOLE_S = 86_400.0  # between looks at all of it: what was in a spool for longer may be left as well
 ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
 FORGET_S = 86_400.0  # between looks for notes that nobody needs any more
@@ -307,10 +308,12 @@ class Roller:
         self._queues = [_Queue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
         self._under_way: StoredBatch | None = None
         self._just_stored: dict[BatchId, float] = {}
-        """When batches of ours were stored, by the monotonic clock: of the last ones."""
+        """When batches of ours were stored, by the monotonic clock: of the last ones, in order."""
         self._numbers = 0
         self._scan_at_s: float | None = None
         """When the store is looked through for what nobody has rolled; None: at once, wholly."""
+        self._whole_at_s = 0.0
+        """When it was looked through wholly, by the monotonic clock."""
         self._more = False
         """Whether there were more batches than were looked at."""
         self._others_at_s = 0
@@ -347,9 +350,10 @@ class Roller:
         if batch is None or self._store.rollups is None:
             return
         if self._store.rollups.replicated:
-            since_s = time.monotonic() - FETCHED_S
-            last = {known: at_s for known, at_s in self._just_stored.items() if at_s > since_s}
-            self._just_stored = last | {batch.batch_id: time.monotonic()}
+            now_s, just = time.monotonic(), self._just_stored
+            just[batch.batch_id] = now_s
+            while just[oldest := next(iter(just))] <= now_s - FETCHED_S:
+                del just[oldest]
         for queue in self._queues:
             queue.waiting[batch.batch_id] = batch
 
@@ -549,7 +553,7 @@ class Roller:
 
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""
-        whole = self._scan_at_s is None
+        whole = self._scan_at_s is None or time.monotonic() - self._whole_at_s >= WHOLE_S
         now_s = int(self._clock())
         # All that is there, also what may go by its age at any moment; or what is new, and what
         # another one has begun, however old: should he be dead, nobody else would find that.
@@ -565,6 +569,7 @@ class Roller:
             if whole:
                 self._scan_at_s = None
             raise
+        self._whole_at_s = time.monotonic() if whole else self._whole_at_s
         self._more = len(batches) >= schema.SCAN_BATCHES
         strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
         self._others_at_s = 0 if tables.alone else max([others_at_s, *strangers])

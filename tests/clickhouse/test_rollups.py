@@ -288,6 +288,38 @@ def test_a_roll_that_fails_is_repeated_as_it_was(embedded: Store, how: str) -> N
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("rollup", ROLLUPS, ids=lambda rollup: rollup.name)
+@pytest.mark.parametrize("how", ["goes on", "another process"])
+def test_a_roll_that_the_engine_only_takes_for_repeated_is_rolled(
+    embedded: Store, rollup: schema.Rollup, how: str
+) -> None:
+    """As where it was killed between noting the token and giving the part its name."""
+    plain, database = tables(embedded), embedded.name.rsplit("/", 1)[1]
+
+    class Killed(Failing):
+        def roll(self, roll: Roll) -> None:
+            self.moments = ["after roll"] if roll.rollup is rollup else []
+            super().roll(roll)
+
+    rolling = Rolling(embedded)
+    rolling.insert(batch_of(100, 1))
+    rolling.look(everything=True)
+    for number in (2, 3):
+        rolling.insert(batch_of(100, number), EPOCH_S + 86_400)
+    embedded.rollups = Killed(plain, [])  # type: ignore[misc]
+    with pytest.raises(StoreError, match="away after roll"):
+        rolling.look(everything=True)
+    where = f"inserted = toDate(toDateTime({EPOCH_S + 86_400})) SETTINGS mutations_sync = 2"
+    admin(embedded)(f"ALTER TABLE {database}.{rollup.name} DELETE WHERE {where}")
+    embedded.rollups = plain  # type: ignore[misc]
+    if how == "another process":
+        rolling = Rolling(embedded, "successor", rolling.clock)
+    rolling.insert(batch_of(50, 4))
+    rolling.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 def test_a_repeated_roll_is_recognised_whatever_the_engine_would_choose(embedded: Store) -> None:
     assert isinstance(embedded, EmbeddedStore)
     store = embedded

@@ -15,6 +15,7 @@ from the roll-ups for good (`expired`).
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -25,7 +26,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
-from flowvis.clickhouse.schema import outlived
+from flowvis.clickhouse.schema import outlived, repeated
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.claims import VALID_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
@@ -162,12 +163,29 @@ class RollupTables:
 
     def roll(self, roll: Roll) -> None:
         """Roll; nothing happens if this roll was stored before."""
-        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": roll.token, **self._options}
+        self._roll(roll, roll.token)
+
+    def roll_anew(self, roll: Roll) -> None:
+        """Roll what is known not to be there, though the engine may take it for a repetition."""
+        self._roll(roll, f"{roll.token}-{secrets.token_hex(4)}")
+
+    def lacks(self, roll: Roll) -> bool:
+        """Whether there is nothing of a roll that was acknowledged; False if nobody can say."""
+        before, after = (
+            self._sums(repeated.rolled_sums_sql(self._layout, roll, with_it=with_it))
+            for with_it in (False, True)
+        )
+        return before != after and self.sums(roll.rollup.name, *repeated.span_of(roll)) == before
+
+    def _roll(self, roll: Roll, token: str) -> None:
+        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": token, **self._options}
         self._execute(schema.roll_sql(self._layout, roll), options)
 
     def sums(self, table: str, from_s: int, to_s: int) -> tuple[int, ...]:
         """Return the sums of a span of records, or of a roll-up, in the order of `SUMS`."""
-        sql = schema.sums_sql(self._layout, table, from_s, to_s)
+        return self._sums(schema.sums_sql(self._layout, table, from_s, to_s))
+
+    def _sums(self, sql: str) -> tuple[int, ...]:
         found = next(iter(self._execute(sql, {})), ())
         return tuple(int(value) for value in found)
 
@@ -473,12 +491,16 @@ class Roller:
     async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
         started = time.monotonic()
         await self._see_all(tables, roll)
-        if roll.name in queue.new:
+        repeats = roll.name not in queue.new
+        if not repeats:
             roll = await self._left(tables, queue, roll)
             queue.new.discard(roll.name)
             if not roll.batches:
                 return
         await self._call(_roll, tables, roll)
+        if repeats and not tables.replicated and await self._call(tables.lacks, roll):
+            log.warning("%s: %d records were taken for rolled", queue.rollup.name, roll.records)
+            await self._call(tables.roll_anew, roll)
         gone = await self._expired.of_roll(tables, roll.batches)
         await self._call(partial(tables.note, roll, done=True))
         with contextlib.suppress(ValueError):  # the store is looked at anew

@@ -311,10 +311,10 @@ async def test_templates_of_one_address_leave_room_for_those_of_others() -> None
 
 async def test_the_templates_of_an_exporter_always_have_room() -> None:
     handlers = Recorders()
-    async with serving(handlers, DatagramLimits(template_bytes=20_000)) as server:
+    async with serving(handlers, DatagramLimits(template_bytes=40_000)) as server:
         with sender(server) as one, sender(server) as another, sender(server) as third:
             for sock in (one, another, third):
-                sock.send(b"t16000")
+                sock.send(b"t32000")
             await until(lambda: len(handlers) == 3 and all(each.got for each in handlers))
             third.send(b"t1000")
             await until(lambda: server.stats.errors)

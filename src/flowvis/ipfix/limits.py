@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from flowvis.strings import MAX_TEXT_BYTES
 
-ASSURED_TEMPLATE_BYTES = 16 << 10
+ASSURED_TEMPLATE_BYTES = 32 << 10
 """What a session's templates may always take, however much those of others do: an exporter of flows
-has two or three, of some 5 KiB each."""
+has two or three, a router some more, of some 5 KiB each."""
 
 
 @dataclass(frozen=True, slots=True)

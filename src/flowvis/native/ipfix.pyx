@@ -116,9 +116,9 @@ cdef struct Step:
     uint32_t code      # TEXT: the code of the record before, likely that of the next
     uint32_t column
     uint8_t op
-    uint8_t unbound    # the operation, before it became one for the width of its column
     uint8_t width      # bytes of an item of the column
     uint8_t origin_width
+    uint8_t unbound    # the operation, before it became one for the width of its column
 
 
 cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
@@ -319,23 +319,11 @@ cdef class Program:
     def __dealloc__(self):
         free(self.steps)
 
-    cdef list as_given(self):
-        """The steps as they came, in the order in which they run."""
-        cdef uint32_t place
-        return [
-            [
-                UNCLEARED.get(self.steps[place].unbound, self.steps[place].unbound),
-                self.steps[place].argument,
-                self.steps[place].column,
-            ]
-            for place in range(self.total)
-        ]
-
     cdef int bind(self, RecordTarget target) except -1:
         """Resolve columns to addresses."""
         cdef uint32_t place
         cdef Step *step
-        contract.check_decodable(self.as_given(), target.columns)
+        contract.check_decodable(as_given(self), target.columns)
         for place in range(self.total):
             step = &self.steps[place]
             step.op = step.unbound
@@ -772,7 +760,7 @@ cdef class RecordEncoder:
         max_message,
     ):
         cdef int64_t place
-        contract.check_encodable(self.program.as_given(), columns, rows, max_message)
+        contract.check_encodable(as_given(self.program), columns, rows, max_message)
         self.export_time = export_time
         self.sequence = sequence
         for place in range(self.program.count):
@@ -898,3 +886,14 @@ cdef class RecordEncoder:
             step += 1
             source += 1
         return at - self.message
+
+
+cdef list as_given(Program program):
+    """The steps as they came, in the order in which they run."""
+    cdef const Step *step
+    cdef uint32_t place
+    given = []
+    for place in range(program.total):
+        step = &program.steps[place]
+        given.append([UNCLEARED.get(step.unbound, step.unbound), step.argument, step.column])
+    return given

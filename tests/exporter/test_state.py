@@ -21,6 +21,7 @@ from flowvis.exporter import state as state_module
 from flowvis.exporter.journal import Journal
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.default_zone import DefaultZone
 from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import TEXT_FIELDS
@@ -166,6 +167,17 @@ async def test_what_is_not_wanted_any_more_is_not_missed(tmp_path: Path) -> None
     second = await successor(await predecessor(ONE, udp), tmp_path, scope=Scope(("tcp",)))
     for at in (5000, 10_000, 15_000):
         poll(second, T0 + at, udp)
+    assert second.stats.ended_unobserved == 1
+
+
+async def test_what_was_of_another_zone_is_not_missed(tmp_path: Path) -> None:
+    """The predecessor was there before Antrea's gateway."""
+    inner = ONE.at(id=5, zone=65520)
+    second = await successor(
+        await predecessor(ONE, inner), tmp_path, default_zone=DefaultZone(capacity=8)
+    )
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, ONE)
     assert second.stats.ended_unobserved == 1
 
 

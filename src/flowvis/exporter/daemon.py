@@ -16,6 +16,7 @@ from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import Binding, DeniedWatch
 from flowvis.exporter.export import Exporter
+from flowvis.exporter.gateway import GatewayWatch, has_interface
 from flowvis.exporter.own_addresses import OwnAddresses
 from flowvis.exporter.session_file import SessionFile
 from flowvis.exporter.settings import ConntrackSettings, ConntrackSource, ExporterSettings
@@ -83,7 +84,7 @@ class FlowExporter:
         exported = settings.flow_exporter
         ovs = settings.conntrack.source is ConntrackSource.OVS
         events = settings.conntrack.events and not ovs
-        antrea = _has_interface(ANTREA_GATEWAY)
+        antrea = has_interface(ANTREA_GATEWAY)
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
         self._log = LimitedLog(log, burst=1)
@@ -102,6 +103,9 @@ class FlowExporter:
             antrea=antrea,
             own=None if settings.conntrack.own_sessions else own,
         )
+        self.gateway: GatewayWatch | None = None
+        if not (antrea or ovs or settings.conntrack.zones):
+            self.gateway = GatewayWatch(ANTREA_GATEWAY)
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
         self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.budget = Budget(limit_of(settings.memory.limit), PROCESS_BYTES, SHARES)
@@ -375,7 +379,7 @@ class FlowExporter:
                 states.append(StateFile(directory, self.node_name, table, "denied", keep=keep))
             metrics.register_state(registry, states, self.unacknowledged)
             parts += [self.unacknowledged, *states]
-        parts += [self.exporter, self.watch]
+        parts += [self.exporter, self.watch, *filter(None, [self.gateway])]
         if denied is not None:
             parts.append(denied)
         return [*parts, self._readiness]
@@ -398,8 +402,3 @@ def _source(settings: ConntrackSettings, zones: tuple[int, ...], *, events: bool
     if settings.source is ConntrackSource.OVS:
         return OpenVSwitch(zones, run=settings.ovs.run, datapath=settings.ovs.datapath)
     return Conntrack(zones, events=events)
-
-
-def _has_interface(name: str) -> bool:
-    """Whether this network namespace has an interface."""
-    return name in {interface for _, interface in socket.if_nameindex()}

@@ -147,8 +147,9 @@ class ConntrackSettings:
     zones: tuple[int, ...] = option(
         (),
         doc="The conntrack zones to read; by default Antrea's (65520, 65510) where its gateway "
-        "antrea-gw0 is there, else the default zone (0). Beside Antrea's, zone 0 is read for the "
-        "clients from outside and the SNAT that only it knows",
+        "antrea-gw0 is there (when it comes, the exporter begins anew), else the default zone (0). "
+        "Beside Antrea's, zone 0 is read for the clients from outside and the SNAT that only it "
+        "knows",
         minimum=0,
         maximum=65535,
     )

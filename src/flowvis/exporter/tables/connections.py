@@ -17,7 +17,7 @@ from flowvis.batch import any_of
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
-from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
+from flowvis.exporter.tables.default_zone import COMPLETED, DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Reported
@@ -29,6 +29,7 @@ from flowvis.exporter.tables.tuples import (
     ConnectionTuples,
     identity,
     source_and_protocol,
+    zones_of,
 )
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
@@ -298,6 +299,8 @@ class ConnectionTable(TimedTable[TableStats]):
     def _miss(self, reported: Reported) -> None:
         """Count connections that were reported before, and ended while nobody looked."""
         wanted = self._scope.wants(*source_and_protocol(reported.keys))  # else nobody wants to look
+        if self._default_zone is not None:  # a predecessor may have been there before the other
+            wanted &= zones_of(reported.keys) != DEFAULT_ZONE
         self.stats.ended_unobserved += int(np.count_nonzero(reported.missed & wanted))
         self._note_over(reported)
 

@@ -649,6 +649,12 @@ def test_who_was_first_to_claim_goes_on_and_a_claim_ends(embedded: Store) -> Non
             admin(embedded)(sql.replace("now()", f"now() - {ago_s}"))
     for rollup in ROLLUPS:
         assert shared.claimants(rollup, ids) == {ids[0]: "first", ids[1]: "second"}
+        # What ends soon is no claim to go by if another one comes after it, nor is that one yet.
+        sql = claim_sql(shared._layout, rollup, "ending", ids[1:])
+        admin(embedded)(sql.replace("now()", f"now() - {VALID_S - 100}"))
+        shared.claim(rollup, "ending", ids[2:])
+        found = {ids[0]: "first", ids[1]: "", ids[2]: "ending"}
+        assert shared.claimants(rollup, ids) == found
     # They are no notes of rolls.
     assert not {note.rollup for note in shared.rolled(0)} & {rollup.name for rollup in ROLLUPS}
 

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from flowvis.clickhouse.expired import Expired, LosingStore
 from flowvis.clickhouse.schema import outlived, repeated
 from flowvis.clickhouse.schema import rollups as schema
-from flowvis.clickhouse.schema.claims import VALID_S, claim_sql, claims_sql, read_claims
+from flowvis.clickhouse.schema.claims import USED_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.partitions import Lost
@@ -561,7 +561,7 @@ class Roller:
     async def _claim(self, tables: RollupTables, queue: _Queue, roll: Roll) -> AbstractSet[BatchId]:
         """Claim what is to be rolled, and return what of it another one has the first claim of."""
         wanted = {batch.batch_id for batch in roll.batches}
-        if queue.claimed_at_s > time.monotonic() - VALID_S / 2 and wanted <= queue.claimed:
+        if queue.claimed_at_s > time.monotonic() - USED_S and wanted <= queue.claimed:
             return frozenset()
         more = islice(queue.waiting, max(CLAIMED_BATCHES - len(wanted), 0))
         ids = list(dict.fromkeys([*wanted, *more]))

@@ -15,6 +15,10 @@ from flowvis.clickhouse.schema.rollups import ROLLED, Rollup
 
 VALID_S = 600
 """After so long a claim is nobody's: who made it has noted a roll by then, or is dead."""
+USED_S = 300
+"""For so long who has the first claim may go by it without a look."""
+_SAFE_S = VALID_S - USED_S - 60
+"""A claim that is older would end too soon: who comes after it must not have a claim as well."""
 
 
 def _name(rollup: Rollup) -> str:
@@ -34,10 +38,15 @@ def claim_sql(
 
 
 def claims_sql(layout: TableLayout, rollup: Rollup, batches: Sequence[BatchId]) -> str:
-    """Ask who has the first claim of each batch of the moments of these; see `read_claims`."""
+    """Ask who has the first claim of each batch of the moments of these; see `read_claims`.
+
+    Nobody has, until it is over, where the first claim ends soon and another one comes after it.
+    """
     moments = ", ".join(sorted({str(one.inserted_s) for one in batches}))
     return (
-        "SELECT writer, insertedSeconds, batchNumber, argMin(roll, (changed, roll))"
+        "SELECT writer, insertedSeconds, batchNumber, argMin(roll, (changed, roll)) AS first,"
+        f" argMinIf(roll, (changed, roll), changed > now() - {_SAFE_S}) AS later,"
+        " if(first = later, first, '')"
         f" FROM {layout.database}.{ROLLED} WHERE intoTable = '{_name(rollup)}'"
         f" AND insertedSeconds IN ({moments}) AND changed > now() - {VALID_S}"
         " GROUP BY writer, insertedSeconds, batchNumber"
@@ -48,5 +57,5 @@ def read_claims(rows: Iterable[Sequence[object]]) -> dict[BatchId, str]:
     """Return what `claims_sql` found."""
     return {
         BatchId(str(writer), int(str(inserted_s)), int(str(number))): str(claimant)
-        for writer, inserted_s, number, claimant in rows
+        for writer, inserted_s, number, _, _, claimant in rows
     }

@@ -725,7 +725,7 @@ def repeated(step):
         asyncio.run(monitor.look())
         time.sleep(0.1)
 
-this_hour_s = int(time.time()) // 3600 * 3600  # whatever hour it is when we are done
+this_hour_s = int(time.time()) // 86400 * 86400 - 43200  # all of one day, whatever hour it is
 for hour in range(hours):
     now_s = this_hour_s - (hours - hour) * 3600
     batch = random_batch(ROWS, hour)
@@ -761,10 +761,10 @@ store.close()
 @pytest.mark.slow
 def test_a_small_disk_does_not_fill(tmp_path: Path) -> None:
     """Hours of records where there is room for some of them, and none for a large batch."""
-    rows, hours, big = 6_000, 8, 60_000
+    rows, hours, big = 6_000, 8, 100_000
     script = FULL.replace("ROWS", str(rows)).replace("HOURS", str(hours)).replace("BIG", str(big))
     mounted = (
-        f'mount -t tmpfs -o size=27m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
+        f'mount -t tmpfs -o size=32m none {tmp_path} && exec $0 -c "$1" embedded://{tmp_path}/db'
     )
     found = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mounted, sys.executable, script],

@@ -65,3 +65,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(TESTS)
         group = path.parts[0] if path.parts[0] in SHARED else str(path)
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run tests apart that are to be together: they would be slow, or disturb each other.
+
+    xdist writes the group into the id of a test; versions that do not fit do not.
+    """
+    apart = [item for item in session.items if "@" not in item.nodeid]
+    if session.config.getoption("loadgroup", False) and apart:
+        raise pytest.UsageError(
+            f"{apart[0].nodeid} is in no group of tests: this pytest ({pytest.__version__}) and"
+            " this pytest-xdist do not fit together"
+        )

@@ -44,20 +44,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         text=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
     ) as process:
-        assert process.stdout is not None
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if "on a node" in line:
-                break
-        text = "".join(said)
-        assert "web:http" in text
-        link = re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", text)
-        assert link is not None, text
-        (unshare,) = children(process.pid)
-        (init,) = children(unshare)
-        yield Demo(init, link[0], runtime)
-        process.send_signal(signal.SIGINT)
+        try:
+            assert process.stdout is not None
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if "on a node" in line:
+                    break
+            text = "".join(said)
+            assert "web:http" in text
+            link = re.search(r"http://127\.0\.0\.1:\d+/#token=\S+", text)
+            assert link is not None, text
+            (unshare,) = children(process.pid)
+            (init,) = children(unshare)
+            yield Demo(init, link[0], runtime)
+        finally:  # also where one of these fails: it would stay, and be waited for
+            process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_S) == 0
     assert not list(runtime.iterdir())
     # Nothing listens then that was of it; its port may be another program's by now.

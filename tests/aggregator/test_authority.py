@@ -142,6 +142,10 @@ def test_a_deleted_ca_is_replaced_and_all_that_it_signed(cluster: Cluster) -> No
     assert trusted(cluster.client, cluster.bundle)
 
 
+RSA_KEY = "an RSA key"
+"""What stands for one: names of tests are the same in all processes that run them."""
+
+
 def rsa_key() -> str:
     key = rsa.generate_private_key(65537, 2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
@@ -152,15 +156,15 @@ def rsa_key() -> str:
     [
         (NAMES.ca_secret, "tls.crt", "nonsense", "tls.crt was not a certificate"),
         (NAMES.ca_secret, "tls.key", "nonsense", "tls.key was not a key"),
-        (NAMES.ca_secret, "tls.key", rsa_key(), "tls.key was not the EC key of tls.crt"),
+        (NAMES.ca_secret, "tls.key", RSA_KEY, "tls.key was not the EC key of tls.crt"),
         (NAMES.client_secret, "tls.crt", "nonsense", "tls.crt was not a certificate"),
-        (NAMES.client_secret, "tls.key", rsa_key(), "not the EC key"),
+        (NAMES.client_secret, "tls.key", RSA_KEY, "not the EC key"),
     ],
 )
 def test_broken_objects_are_restored(
     cluster: Cluster, name: str, key: str, text: str, reason: str
 ) -> None:
-    cluster.set(name, key, text)
+    cluster.set(name, key, rsa_key() if text == RSA_KEY else text)
     _, reasons = cluster.settle(NOW)
     assert reason in reasons[0]
     assert trusted(cluster.client, cluster.bundle)

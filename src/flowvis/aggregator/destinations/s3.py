@@ -21,7 +21,6 @@ from flowvis.aggregator.destinations.kind import Kind, Place, Problems
 from flowvis.aggregator.destinations.loads import Load, LoadDestination, LoadStats, Undelivered
 from flowvis.aggregator.destinations.parquet import Parquet
 from flowvis.aggregator.destinations.s3_client import Bucket, Credentials
-from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.batch import Batch
 from flowvis.delivery.destination import Destination
 from flowvis.runtime.ledger import Stage
@@ -205,9 +204,7 @@ def csv_pieces(batches: Sequence[Batch], made_s: Callable[[], int]) -> Iterator[
     moment = made_s()
     for batch in batches:
         for first in range(0, len(batch), AT_ONCE):
-            part = batch.take(slice(first, first + AT_ONCE))
-            for few in split_by_text(part, PART_BYTES):
-                yield csv_upload(few, moment)
+            yield csv_upload(batch.take(slice(first, first + AT_ONCE)), moment)
 
 
 def gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

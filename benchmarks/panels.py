@@ -2,7 +2,8 @@
 
 What is in the store `week` says; its records end with the last hour. Each query of each panel is
 asked with everything chosen, as the data source sends it, over ranges that end at different
-moments; the numbers are those of the slowest twentieth. `rollup_bytes_per_record` is what both
+moments; the numbers are those of the slowest twentieth. Not among them are the four values that the
+store is asked for as the range changes (`ranges.Branch`). `rollup_bytes_per_record` is what both
 tables take on disk for a record.
 """
 

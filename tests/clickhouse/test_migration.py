@@ -118,7 +118,6 @@ def test_roll_ups_of_an_older_program_are_compressed_as_new_ones(
         run(
             f"ALTER TABLE {table} MODIFY COLUMN time DateTime CODEC(Delta, ZSTD(1)),"
             " MODIFY COLUMN flowType UInt8 CODEC(ZSTD(1)),"
-            " MODIFY COLUMN records CODEC(T64, ZSTD(1)),"
             " MODIFY COLUMN protocolIdentifier UInt8 CODEC(LZ4)"
         )
         store.migrate()

@@ -87,7 +87,8 @@ class Page:
                 for each in panels:
                     made.with_panel(each)
                 line += _height(row.panels)
-        return json.dumps(made.build(), cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
+        # Lines for who compares versions; no indents, as a ConfigMap of it has to be applied.
+        return json.dumps(made.build(), cls=JSONEncoder, indent=0, ensure_ascii=False) + "\n"
 
 
 def _others() -> sdk.DashboardLink:

@@ -94,7 +94,7 @@ _REPEATED = {
 
 
 def _shortened(text: str) -> str:
-    """Return a SELECT in which what is repeated stands once: half of its length."""
+    """Return a SELECT in which what is repeated stands once, as dashboards have to be applied."""
     for name, sql in _REPEATED.items():
         if text.count(sql) > 1:
             text = text.replace(sql, name)
@@ -135,12 +135,11 @@ def united(
 ) -> str:
     """Return the inside: groups with the states of measures, by interval with `slots`.
 
-    With `steps` they are for a time series, without its intervals.
-
-    Groups are of what differs in any part, or of a `key` over the parts' columns, which is `k`.
-    Without `named` they do not have the parts' values. `by` is a number over the parts' columns
-    that tells the same apart as these do. With `pairs` groups are as many as pairs of ends: whole
-    days are then read by day, which costs each other question more than it saves.
+    With `steps` they are for a time series, without its intervals. Groups are of what differs in
+    any part, or of a `key` over the parts' columns, which is `k`. Without `named` they do not have
+    the parts' values. `by` is a number over the parts' columns that tells the same apart as these
+    do. With `pairs` groups are as many as pairs of ends: whole days are then read by day, which
+    saves others little.
     """
     selects = []
     known = _projected(parts)

@@ -139,8 +139,7 @@ DIMENSIONS: tuple[Column, ...] = (
 )
 """What both roll-ups tell records apart by, beside the time. New ones go to the end."""
 
-_NUMBER = "T64('bit'), ZSTD(1)"
-"""Of single bits it takes an eightieth less than of bytes, at no cost that could be measured."""
+_NUMBER = "T64, ZSTD(1)"
 
 
 def _sum(name: str, sql: str, meaning: str) -> Column:
@@ -360,7 +359,7 @@ def _order(rollup: Rollup) -> list[str]:
     return [*rollup.order, *names]
 
 
-_BEFORE = {"CODEC(ZSTD(1))", "CODEC(Delta(4), ZSTD(1))", "CODEC(T64, ZSTD(1))"}
+_BEFORE = {"CODEC(ZSTD(1))", "CODEC(Delta(4), ZSTD(1))"}
 """What programs before this one had of what has another codec now."""
 
 

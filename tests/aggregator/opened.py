@@ -90,9 +90,8 @@ class Opened:
     async def code(self, path: str, token: str = "", method: str = "GET", **arguments: Any) -> str:
         """Return an error's code, "" where there is none."""
         _, answer = await self.ask(path, token, method, **arguments)
-        return (
-            str(answer["error"]["code"]) if isinstance(answer, dict) and "error" in answer else ""
-        )
+        error = answer.get("error") if isinstance(answer, dict) else None
+        return str(error["code"]) if error else ""
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 from flowvis.lab import isolation, network, traffic
 from flowvis.lab.namespaces import inside, set_sysctls
@@ -34,6 +35,12 @@ def conntrack(node: str) -> dict[tuple[str, ...], list[int]]:
     return entries
 
 
+def dropped() -> int:
+    """Packets that the kernel's queues had no room for so far, of all of the machine."""
+    lines = Path("/proc/net/softnet_stat").read_text().splitlines()
+    return sum(int(line.split()[1], 16) for line in lines)
+
+
 async def have_traffic(duration_s: float) -> None:
     async with traffic.servers():
         await traffic.run(choose([]), duration_s)
@@ -45,7 +52,9 @@ def main() -> None:
     network.build()
     for node in NODES:
         set_sysctls(node.name, {"net.netfilter.nf_conntrack_acct": 1})
+    before = dropped()
     asyncio.run(have_traffic(float(sys.argv[1])))
+    lost = dropped() - before
     tables = {node.name: conntrack(node.name) for node in NODES}
     for scenario in choose([]):
         witness = read_witness(scenario.client.host)
@@ -54,7 +63,8 @@ def main() -> None:
             key = Tuple(scenario.protocol, scenario.client_address, port, server, server_port)
             tuple_ = tuple(map(str, key))
             seen = {node: table[tuple_] for node, table in tables.items() if tuple_ in table}
-            line = {"scenario": scenario.name, "witness": witness[key], "conntrack": seen}
+            counts = {"witness": witness[key], "conntrack": seen, "dropped": lost}
+            line = {"scenario": scenario.name, **counts}
             sys.stdout.write(json.dumps(line) + "\n")
 
 

@@ -26,6 +26,8 @@ class Backlog:
         self.max_records = max_records
         self.max_bytes = max_bytes
         self.records = 0
+        self.marks_apart = False
+        """Whether only batches of one mark are joined."""
         self._join = join
         self._batches: deque[Batch] = deque()
         self._column_bytes = 0
@@ -95,6 +97,8 @@ class Backlog:
 
     def _may_join(self, newest: Batch, batch: Batch) -> bool:
         if len(newest) + len(batch) > self._join or newest.strings is not batch.strings:
+            return False
+        if self.marks_apart and newest.mark != batch.mark:
             return False
         return newest.columns.keys() == batch.columns.keys()
 

@@ -1,5 +1,6 @@
 """What sessions are told of how much is durable."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -59,11 +60,32 @@ def test_a_session_that_is_over_is_not_told() -> None:
     assert not session.told
 
 
-@given(st.lists(st.integers(0, 3), max_size=60), st.integers(1, 70), st.integers(2, 9))
+def test_many_sessions_of_a_store_that_is_away_take_little() -> None:
+    sessions = [Session() for _ in range(300)]
+    acknowledgements = Acknowledgements(joined_ms=0)
+    tracemalloc.start()
+    for cycle in range(2000):  # 600,000 numbers
+        for session in sessions:
+            session.sent = cycle + 1
+        acknowledgements.note(cycle, sessions, cycle)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 32 << 20
+    assert len(acknowledgements) > 100
+    acknowledgements.settle(SETTLED)
+    assert all(session.told == [session.sent] for session in sessions)
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=60),
+    st.integers(1, 70),
+    st.integers(2, 9),
+    st.sampled_from([0, 1, 5, 1000]),
+)
 def test_never_more_than_was_sent_before_the_watermark(
-    sends: list[int], watermark: int, most: int
+    sends: list[int], watermark: int, most: int, counts: int
 ) -> None:
-    acknowledgements = Acknowledgements(joined_ms=0, max_steps=most)
+    acknowledgements = Acknowledgements(joined_ms=0, max_steps=most, max_counts=counts)
     sessions = [Session() for _ in range(4)]
     durable: dict[int, int] = {}
     for cycle, who in enumerate(sends, 1):

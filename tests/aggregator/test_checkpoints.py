@@ -233,3 +233,38 @@ def test_counters_that_began_anew_are_restored() -> None:
     assert "octetTotalCount/source" in reported
     for name in reported:
         assert restored[name].tolist() == live[name].tolist(), name
+
+
+def test_bases_of_many_are_read_at_once() -> None:
+    """As after a flush of a node's counters: all of its connections have some, each its own."""
+    table = FlowTable(max_flows=64)
+    for end, total in ((1000, 500), (2000, 20)):
+        rows = [
+            INTRA_NODE
+            | {"flowStartMilliseconds": START_MS, "flowEndMilliseconds": START_MS + end}
+            | {"octetTotalCount": total + 1000 * port, "sourceTransportPort": 1 + port}
+            for port in range(50)
+        ]
+        rows[7]["octetTotalCount"] = end  # of this one they went on
+        table.add(exported(table.strings, *rows), START_MS + end)
+    batch = table.flush(START_MS + 3000, None)
+    assert len(np.unique(batch[checkpoint.BASES])) == 50
+    asked: Any = CountingTexts(batch.strings)
+    batch.strings = asked
+    restored = last_written(kept(batch)).rows(np.arange(50))
+    assert asked.times == 1
+    for name in ("octetTotalCount/source", "octetTotalCount/destination"):
+        assert restored[name].tolist() == table._live.rows[name][:50].tolist()
+
+
+class CountingTexts:
+    """A string table that counts how often it is asked for texts."""
+
+    def __init__(self, strings: Any) -> None:
+        self._strings = strings
+        self.times = 0
+
+    def texts(self, codes: Any) -> list[str]:
+        self.times += 1
+        found: list[str] = self._strings.texts(codes)
+        return found

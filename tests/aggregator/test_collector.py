@@ -130,6 +130,16 @@ async def test_what_a_session_counted_stays_after_its_end() -> None:
     assert list(line.collector.sessions.values()) == [second]
 
 
+@pytest.mark.parametrize(("length", "named"), [(253, True), (254, False), (16_000, False)])
+async def test_a_text_that_no_node_is_called_names_no_session(length: int, named: bool) -> None:
+    """It is remembered of each address that a session ever came from."""
+    line, name = Line(), "n" * length
+    session = line.open()
+    line.feed(session, intra(0, 1, sourceNodeName=name, destinationNodeName=name))
+    session.closed()
+    assert [reporter.named for reporter in line.collector.reporters()] == [name if named else ""]
+
+
 async def test_records_before_a_broken_message_count() -> None:
     line = Line()
     session = line.open()
@@ -268,6 +278,43 @@ async def test_messages_that_never_become_whole_cost_who_sends_most_of_them() ->
             session.closed()
     assert line.collector._waiting_bytes == 0
     assert not line.collector._waiting
+
+
+def many_templates(count: int) -> memoryview:
+    specifiers = ((0, 7, 2), *((4242, number, 1) for number in range(1, 200)))
+    sets = [wire.templates(wire.template(256 + n, *specifiers)) for n in range(count)]
+    return memoryview(b"".join(map(wire.message, sets)))
+
+
+async def test_templates_without_end_cost_who_has_most_of_them() -> None:
+    line = Line()
+    line.collector._max_templates = 1_000_000
+    before = line.collector.memory_bytes()
+    greedy = [line.collector.open(Peer("192.0.2.66", port, "x")) for port in range(20)]
+    good = [line.open(), line.open()]
+    ended = []
+    for session in greedy:
+        try:
+            session.data_received(many_templates(20))
+            while session.pending:
+                session.go_on()
+        except LimitExceeded as error:
+            ended.append(error)
+            session.closed()
+    assert 0 < len(ended) < 20
+    assert ended[0].reason == "template-memory"
+    assert "templates of 192.0.2.66, or domains, take " in str(ended[0])
+    held = sum(session.template_bytes for session in line.collector.sessions.values())
+    assert 800_000 < held <= 1_000_000
+    assert line.collector.memory_bytes() > before + held
+    good.append(line.open())  # there is always room for an exporter's
+    for session in good:
+        line.feed(session, intra(0, 1))
+        session.closed()
+    for session in list(line.collector.sessions.values()):
+        session.closed()
+    assert line.collector._template_bytes == 0
+    assert not line.collector._templates
 
 
 async def test_a_read_of_many_small_records_is_handed_on_in_parts() -> None:

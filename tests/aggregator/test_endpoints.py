@@ -1,14 +1,16 @@
 """A CNI with address pools of its own: no range tells that an address is a Pod's."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flowvis.aggregator.enrichment import reported_nodes
 from flowvis.aggregator.enrichment.complete import Completer
 from flowvis.aggregator.enrichment.endpoints import Endpoints
-from flowvis.aggregator.enrichment.reported_nodes import ReportedNodes
+from flowvis.aggregator.enrichment.reported_nodes import LONGEST_NAME, ReportedNodes
 from flowvis.batch import Batch
 from flowvis.fields import EndReason, FlowType
 from flowvis.inventory.index import Inventory
@@ -227,6 +229,41 @@ def test_reported_nodes_are_bounded_and_the_newest_report_counts() -> None:
         learn(f"10.9.1.{number}", f"node-{number}")
         assert len(reported) <= 4
         assert names(f"10.9.1.{number}") == [f"node-{number}"]
+
+
+def test_texts_that_no_node_is_called_are_no_reported_nodes() -> None:
+    """Who sends records could fill the memory with them: a text has 16 KB, an address each."""
+    reported = ReportedNodes()
+    longest = f"n{'1' * (LONGEST_NAME - 1)}"
+
+    def learn(*names: str) -> list[str]:
+        strings = StringTable()
+        rows = [
+            {"sourceIP": f"10.9.{at // 250}.{at % 250}", "sourceNodeName": name}
+            for at, name in enumerate(names)
+        ]
+        batch = exported(strings, *rows)
+        reported.learn(batch)
+        return strings.texts(reported.find(batch["sourceIP"], strings))
+
+    assert learn(longest, f"{longest}1", "n2") == [longest, "", "n2"]
+    tracemalloc.start()
+    for first in range(0, 1000, 100):
+        learn(*(f"{number}{'é' * 8000}" for number in range(first, first + 100)))
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1 << 20
+
+
+def test_names_without_end_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reported_nodes, "MAX_NAMES", 4)
+    reported, strings = ReportedNodes(), StringTable()
+    for number in range(20):
+        row = {"sourceIP": f"10.9.1.{number}", "sourceNodeName": f"node-{number}"}
+        reported.learn(exported(strings, row))
+        found = reported.find(addresses([row["sourceIP"]]), strings)
+        assert strings.texts(found) == [f"node-{number}"]
+        assert len(reported) <= 4
 
 
 def sums(rows: list[Row], name: str) -> list[int]:

@@ -18,15 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
 
 from flowvis.aggregator.destinations import flow_log, rotation
 from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upload
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
+from flowvis.aggregator.destinations.parquet import Parquet
 from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+from flowvis.aggregator.destinations.s3 import PART_BYTES, csv_pieces
+from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.aggregator.settings import AggregatorSettings
-from flowvis.batch import SETTLED
-from flowvis.fields import FIELDS
+from flowvis.batch import SETTLED, Batch
+from flowvis.fields import FIELDS, Kind
+from flowvis.runtime.backoff import Backoff
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.settings import load
 from waiting import PATIENCE_S, until
@@ -315,6 +322,68 @@ async def test_it_goes_on_when_the_file_can_be_written_again(tmp_path: Path) -> 
     assert len((place / "flows.log").read_bytes().splitlines()) == 50
 
 
+def with_long_texts(count: int) -> Batch:
+    """Records that have one and the same text of 16 KB wherever they can have any."""
+    long = {field.name: "x" * 16_000 for field in STORED if field.kind is Kind.TEXT}
+    return records(*(long | {"octetTotalCount": n} for n in range(count)), fields=STORED)
+
+
+async def test_lines_of_long_texts_are_made_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there of them stays there when the rest cannot be written yet."""
+    path, stage = tmp_path / "flows.log", Stage("flow-log")
+    sink = made(chosen(path, recordFormat="JSON"), stage)
+    append, sizes = RotatedFile.append, []
+
+    def full_at_times(file: RotatedFile, lines: bytes) -> None:
+        sizes.append(len(lines))
+        if len(sizes) in {3, 4}:
+            raise OSError(28, "No space left on device")
+        append(file, lines)
+
+    monkeypatch.setattr(RotatedFile, "append", full_at_times)
+    sink._backoff = Backoff(0.01, 0.02)
+    sink.put(with_long_texts(60))
+    await sink.start()
+    await until(lambda: stage.sent == 60)
+    await sink.stop()
+    found = [json.loads(line)["octetTotalCount"] for line in path.read_bytes().splitlines()]
+    assert found == list(range(60))
+    assert sink.stats.failures == 2
+    assert sink.stats.delivered_bytes == path.stat().st_size > 20_000_000
+    assert max(sizes) < 1.2 * flow_log.AT_ONCE_BYTES
+
+
+def test_files_of_long_texts_are_made_a_few_at_a_time() -> None:
+    batch = with_long_texts(100)
+    pieces = list(csv_pieces([batch], lambda: 1))
+    assert sum(piece.count(b"\n") for piece in pieces) == 100
+    assert max(map(len, pieces)) < 1.2 * PART_BYTES
+    file = b"".join(Parquet("x", compress=True).pieces([batch, batch.take(slice(10))]))
+    table = parquet.ParquetFile(io.BytesIO(file))
+    assert table.metadata.num_row_groups > 2
+    counted = table.read(["octetTotalCount", "sourcePodName"]).to_pydict()
+    assert counted["octetTotalCount"] == [*range(100), *range(10)]
+    assert set(counted["sourcePodName"]) == {"x" * 16_000}
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 100))
+def test_parts_by_text_are_all_of_it_in_order(sizes: list[int], most: int) -> None:
+    batch = records(
+        *(
+            {"octetTotalCount": at, "sourcePodName": "x" * size, "tcpState": "y"}
+            for at, size in enumerate(sizes)
+        )
+    )
+    parts = list(split_by_text(batch, most))
+    found = [number for part in parts for number in part["octetTotalCount"].tolist()]
+    assert found == list(range(len(sizes)))
+    for part in parts:
+        texts = [len(part.strings.value(int(code))) + 1 for code in part["sourcePodName"]]
+        assert sum(texts[1:]) < most
+
+
 async def test_standard_output_and_pipes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -330,7 +399,10 @@ def test_standard_output_that_is_a_socket_as_under_systemd() -> None:
     ours.settimeout(20)
     script = """
 from pathlib import Path
+from flowvis.aggregator.destinations.parquet import Parquet
 from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+from flowvis.aggregator.destinations.s3 import PART_BYTES, csv_pieces
+from flowvis.aggregator.destinations.texts import split_by_text
 file = RotatedFile(Path("/dev/stdout"), Rotation(9, 1, 1, compress=True))
 file.append(b"one\\n")
 try:

@@ -13,13 +13,13 @@ from exporter.test_fickle_collectors import (
     at_the_first_record,
     fickle,
 )
-from flowvis.aggregator.destinations.ipfix import IpfixDestination
+from flowvis.aggregator.destinations.ipfix import IpfixDestination, _Session
 from flowvis.batch import Batch
 from flowvis.delivery.queue import Queue
-from flowvis.fields import AGGREGATED
+from flowvis.fields import AGGREGATED, TEXT_FIELDS
 from flowvis.ipfix.buffer import RecordBuffer
 from flowvis.ipfix.collector import CollectorSession
-from flowvis.ipfix.exporter import PROBE
+from flowvis.ipfix.exporter import PROBE, ExporterSession
 from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.native import StringTable
 from flowvis.runtime.backoff import Backoff
@@ -370,3 +370,19 @@ async def test_an_idle_session_that_is_lost_is_replaced() -> None:
         await until(lambda: len(collector.sessions) == 2)
         await until(lambda: collector.sessions[1].stats.templates == 2)
     await collector.stop()
+
+
+def test_messages_of_long_texts_are_made_a_few_at_a_time() -> None:
+    """A text is in memory once, whoever has it; a message is of one record then."""
+    stage = Stage("x")
+    queue = Queue(stage, 10_000)
+    batch = numbered(0, 2000)
+    text = batch.strings.intern(b"x" * 16_000)
+    for name in TEXT_FIELDS:
+        if name in batch:
+            batch[name] = np.full(len(batch), text, dtype=np.uint32)
+    queue.put(batch)
+    session = ExporterSession(1, AGGREGATED)
+    messages = _Session(session, lambda: 1, lambda *_: None).next_messages(queue)
+    assert sum(map(len, messages)) <= 64 << 20
+    assert session.stats.records == queue.taken >= 1000

@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 
 from flowvis.aggregator.destinations import flow_collector
+from flowvis.aggregator.destinations import json_lines as json_lines_module
 from flowvis.aggregator.destinations.flow_collector import RecordFormat
 from flowvis.aggregator.destinations.ipfix import IpfixDestination
-from flowvis.aggregator.destinations.json_lines import json_lines
+from flowvis.aggregator.destinations.json_lines import AT_ONCE_BYTES, _Lines, json_lines
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.sending import CollectorDestination
 from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.backlog import UNBOUNDED
+from flowvis.delivery.queue import Queue
 from flowvis.fields import AGGREGATED, Kind
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.transport import client as client_module
@@ -196,6 +199,76 @@ async def test_what_waits_goes_on_in_the_other_format_when_that_is_changed() -> 
         await outlets.stop()
     assert reader.numbers() == list(range(30))
     assert ledger.imbalance() == {}
+
+
+def test_lines_of_long_texts_are_made_a_few_at_a_time() -> None:
+    """Texts are in memory once; as lines, of which each character takes six, they would fill it."""
+    text = "\x01" * 16_000
+    long = {field.name: text for field in AGGREGATED if field.kind is Kind.TEXT}
+    batch, stage = (
+        records(*(long | {"octetTotalCount": number} for number in range(12))),
+        Stage("x"),
+    )
+    queue, found = Queue(stage, 1000), []
+    queue.put(batch)
+    lines = _Lines(AGGREGATED, lambda: 1, UNBOUNDED)
+    while lines.left or queue.waiting:
+        messages = lines.next_messages(queue)
+        found += [json.loads(message)["ipfix"]["octetTotalCount"] for message in messages]
+        assert sum(map(len, messages[:-1])) <= AT_ONCE_BYTES
+        queue.sent(queue.taken - lines.left)
+        assert stage.sent == len(found)
+    assert found == list(range(12))
+    assert len(messages[0]) > 1_500_000
+
+
+def test_of_lines_a_few_at_a_time_those_that_fit_no_datagram_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_lines_module, "AT_ONCE_BYTES", 12_000)
+    stage, found = Stage("x"), []
+    queue = Queue(stage, 1000)
+    long = {3, 4, 5, 6, 17, 29}
+    queue.put(
+        records(
+            *(
+                {"octetTotalCount": number, "sourcePodName": "x" * (9000 if number in long else 9)}
+                for number in range(30)
+            )
+        )
+    )
+    lines = _Lines(AGGREGATED, lambda: 1, 8000)
+    times = 0
+    while lines.left or queue.waiting:
+        times += 1
+        messages = lines.next_messages(queue)
+        found += [json.loads(message)["ipfix"]["octetTotalCount"] for message in messages]
+        if times == 3:  # the session is lost, and the last of these never left
+            queue.sent(queue.taken - lines.left - 1)
+            queue.begin()
+            found.pop()
+            lines = _Lines(AGGREGATED, lambda: 1, 8000)
+        else:
+            queue.sent(queue.taken - lines.left)
+    assert times > 5
+    assert found == [number for number in range(30) if number not in long]
+    assert (stage.sent, stage.dropped, stage.imbalance) == (24, {"oversize": 6}, 0)
+
+
+async def test_all_records_leave_however_few_lines_are_made_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json_lines_module, "AT_ONCE_BYTES", 5000)
+    reader, stage = Reader(cut_after=50), Stage("ipfix")
+    async with listening(reader) as port:
+        sink = made(chosen(port, "tcp", recordFormat="JSON"), stage)
+        sink.put(numbered(0, 700))
+        await sink.start()
+        await until(lambda: 699 in reader.numbers())
+        await sink.stop()
+    assert reader.sessions == 2
+    assert reader.numbers()[50:] == sorted(set(reader.numbers()[50:]))
+    assert (stage.sent, stage.dropped, stage.imbalance) == (700, {}, 0)
 
 
 async def test_over_udp_each_datagram_is_a_line() -> None:

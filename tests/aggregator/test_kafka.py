@@ -279,8 +279,12 @@ async def test_records_that_are_too_large_are_named(
     assert "yyy" not in said
 
 
-async def test_an_answer_that_is_lost_repeats_nothing(broker: Broker) -> None:
-    topic = await broker.make_topic("once", 3)
+@pytest.mark.parametrize("at_once", [kafka.AT_ONCE_BYTES, 20_000], ids=["whole", "in parts"])
+async def test_an_answer_that_is_lost_repeats_nothing(
+    broker: Broker, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "AT_ONCE_BYTES", at_once)
+    topic = await broker.make_topic(f"once-{at_once}", 3)
     sink = made(chosen(broker, topic, maxBatchSize=20_000))
     sink._backoff = Backoff(0.05, 0.2)
     produce, lost = sink._topic._produce, Counter[int]()
@@ -298,6 +302,7 @@ async def test_an_answer_that_is_lost_repeats_nothing(broker: Broker) -> None:
     await until(lambda: sink.held() == 0)
     await sink.stop()
     assert sink.stats.failures >= 1
+    assert sink.stats.delivered == 1
     assert sorted(numbers(await broker.read(topic))) == list(range(200))
 
 

@@ -3,16 +3,25 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from flowvis.aggregator.destinations import kafka
+from flowvis.aggregator.destinations.json_lines import json_lines
+from flowvis.aggregator.destinations.kafka import connection_keys
+from flowvis.aggregator.destinations.kafka_client import Message
 from flowvis.aggregator.destinations.kind import Place, Surroundings
+from flowvis.aggregator.destinations.loads import Load
+from flowvis.aggregator.destinations.protobuf import Messages
 from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import SettingsError
+from flowvis.fields import AGGREGATED, Kind
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import load
+
+from .records import records
 
 
 @pytest.mark.parametrize(
@@ -59,3 +68,33 @@ def test_one_that_is_made_and_never_begins_leaves_nothing() -> None:
     chosen = load(AggregatorSettings, json.dumps({"kafka": section}).encode(), {}).kafka
     kafka.make(chosen, Place(Stage("kafka"), 1 << 20, Surroundings(1.0, 1 << 30, lambda: 7)), None)
     assert logging.getLogger("aiokafka").handlers == before
+
+
+@pytest.mark.parametrize("protobuf", [False, True])
+def test_messages_of_long_texts_are_made_a_few_at_a_time(protobuf: bool) -> None:
+    """A text is in memory once, however many records have it."""
+    text = "\x01" * 16_000
+    long = {field.name: text for field in AGGREGATED if field.kind is Kind.TEXT}
+    batch = records(*(long | {"octetTotalCount": number} for number in range(40)))
+    values = Messages().each if protobuf else lambda batch: json_lines(batch, AGGREGATED, 1)
+    work = kafka._Work(Load([batch]), map(Message, connection_keys(batch), values(batch)), 1 << 30)
+    made, times = 0, 0
+    while work.fill():
+        assert work.fill(), "those that are not done with stay"
+        assert sum(len(message.value) for message in work.messages[:-1]) <= kafka.AT_ONCE_BYTES
+        made += len(work.messages)
+        times += 1
+        work.messages = []
+    assert made == 40
+    assert times == (1 if protobuf else 5)
+
+
+def test_messages_that_cannot_be_made_are_not_taken_for_appended_ones() -> None:
+    def some() -> Iterator[Message]:
+        yield Message(b"key", b"value")
+        raise ZeroDivisionError
+
+    work = kafka._Work(Load([]), some(), 1 << 30)
+    with pytest.raises(ZeroDivisionError):
+        work.fill()
+    assert work.broken

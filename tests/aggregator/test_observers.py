@@ -1,11 +1,13 @@
 """Connections that several exporters report, none of them as a half."""
 
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowvis.aggregator.correlation.arrivals import SEVERAL, Arrivals
 from flowvis.fields import EndReason, FlowType
 
 from .exported import START_MS, counted
@@ -285,3 +287,78 @@ def test_two_hosts_that_saw_it_the_other_way_round() -> None:
     assert sums(rows, "", "FromSourceNode", "FromDestinationNode") == [3000, 3000, 3000]
     assert sum(row["reverseOctetDeltaCount"] for row in rows) == 1500
     assert {row["sourceIP"] for row in rows} == {"10.0.0.1"}
+
+
+NO_REPLIES = {
+    f"reverse{what}{kind}Count": 0 for what in ("Octet", "Packet") for kind in ("Total", "Delta")
+}
+
+
+def either_way(port: int, *, router: bool) -> list[dict[str, Any]]:
+    """A connection as one router tells it, or two hosts of which one has it the other way round."""
+    ends = {"sourceIP": "10.0.0.1", "destinationIP": "10.0.1.1"}
+    ports = {"sourceTransportPort": port, "destinationTransportPort": 80}
+    back = {
+        "sourceIP": "10.0.1.1",
+        "destinationIP": "10.0.0.1",
+        "sourceTransportPort": 80,
+        "destinationTransportPort": port,
+    }
+    one = seen(ONE, 5000, 1000) | ends | ports
+    other = seen(ONE if router else OTHER, 5000, 500, 500) | back
+    if router:
+        return [one | NO_REPLIES, other | NO_REPLIES]
+    for forward, reverse in (("octet", "reverseOctet"), ("packet", "reversePacket")):
+        for what in ("TotalCount", "DeltaCount"):
+            other[f"{forward}{what}"], other[f"{reverse}{what}"] = (
+                one[f"{reverse}{what}"],
+                one[f"{forward}{what}"],
+            )
+    return [one, other]
+
+
+@pytest.mark.parametrize("router", [True, False], ids=["a router", "two hosts"])
+def test_pairs_of_either_direction_are_looked_at_together(
+    router: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All new connections of a router come so: each by itself took a thousand times longer."""
+    looks = [0]
+    orient = Arrivals.orient_from
+
+    def looked(arrivals: Arrivals, first: int) -> bool:
+        found = orient(arrivals, first)
+        looks[0] += found
+        return found
+
+    monkeypatch.setattr(Arrivals, "orient_from", looked)
+    table, pairs = Table(), [either_way(port, router=router) for port in range(1, 31)]
+    table.add(*(record for pair in pairs for record in pair), now=NOW)
+    assert looks[0] == SEVERAL
+    rows = table.flush(NOW)
+    assert len(rows) == (60 if router else 30)
+    assert sum(row["octetDeltaCount"] for row in rows if row["sourceIP"] == "10.0.0.1") == 30_000
+    back = sum(row["octetDeltaCount"] for row in rows if row["sourceIP"] == "10.0.1.1")
+    replies = sum(row["reverseOctetDeltaCount"] for row in rows)
+    assert (back, replies) == ((15_000, 0) if router else (0, 15_000))
+    assert table.stats.reversed == (0 if router else 30)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[FIXTURE])
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=30), st.randoms())
+def test_together_they_become_what_they_do_one_by_one(
+    kinds: list[tuple[bool, bool]], chance: Random
+) -> None:
+    records = []
+    for port, (router, turned) in enumerate(kinds, 1):
+        pair = either_way(port, router=router)
+        records += pair[::-1] if turned else pair
+    if chance.random() < 0.5:
+        chance.shuffle(records)
+    found = []
+    for together in (True, False):
+        table = Table()
+        for batch in [records] if together else [[record] for record in records]:
+            table.add(*batch, now=NOW)
+        found.append(sorted(sorted(row.items()) for row in table.flush(NOW)))
+        assert table.stats.imbalance == 0
+    assert found[0] == found[1]

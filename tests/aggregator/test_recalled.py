@@ -1,5 +1,6 @@
 """A store that knows many connections of one tuple, and an aggregator that begins anew with it."""
 
+import secrets
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_what_was_not_written_of_them_is() -> None:
     add(table, *rows, doubt=Doubt.REPEATED | Doubt.YOUNG)
     assert answered(table, store)
     assert deltas(table.due(NOW)) == [200, 400]
+
+
+def test_what_waits_keeps_no_string_table_alive() -> None:
+    """However often all text is left behind for a fresh one while the store is away."""
+    table = FlowTable(max_flows=64, compact_bytes=1 << 16)
+    rows = []
+    for number in range(1, 9):
+        rows.append(connection(INTRA_NODE | {"sourcePodName": f"pod-{number}"}, number))
+        add(table, rows[-1], doubt=Doubt.REPEATED | Doubt.YOUNG)
+        before = table.strings
+        while table.strings is before:
+            before.intern(secrets.token_bytes(1000))
+            assert not len(table.due(NOW))
+    assert table.stats.parked == 8
+    assert {batch.strings for batch, _ in table.parked._batches} == {table.strings}
+    assert answered(table, written(rows[0]))
+    names = table.due(NOW).texts("sourcePodName")
+    assert sorted(names) == [f"pod-{number}" for number in range(2, 9)]
 
 
 def test_what_later_connections_take_the_place_of_only_the_store_knows() -> None:

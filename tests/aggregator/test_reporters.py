@@ -81,6 +81,10 @@ def built() -> Built:
     return aggregator
 
 
+def unheard(_data: bytes) -> None:
+    """Take acknowledgements as an exporter of ours does."""
+
+
 def reported(
     aggregator: Built, address: str, *rows: dict[str, Any], answer: Answer | None = None
 ) -> Any:
@@ -281,7 +285,7 @@ async def test_who_fills_the_table_outlasts_the_session_that_said_it() -> None:
     web, db = (Occupant("shop", "Deployment", name, True, 9, 1) for name in ("web", "db"))
 
     def occupants(*told: tuple[Occupant, ...]) -> Any:
-        stream = aggregator.collector.open(Peer("192.0.2.1", 5000))
+        stream = aggregator.collector.open(Peer("192.0.2.1", 5000, answer=unheard))
         for each in told:
             message = occupancy_message(1, each, export_time=1, sequence=0)
             stream.data_received(memoryview(message))
@@ -296,9 +300,27 @@ async def test_who_fills_the_table_outlasts_the_session_that_said_it() -> None:
     assert occupants(()) == []
 
 
+async def test_who_is_no_exporter_of_ours_says_nothing_of_itself() -> None:
+    """Else anybody whose datagrams come here could say what a node has missed."""
+    aggregator = built()
+    web = Occupant("shop", "Deployment", "web", True, 9, 1)
+    stream = reported(aggregator, "192.0.2.1", connection(1))
+    report = report_message(1, ExporterReport(7, 8, 0, 1, 0), export_time=1, sequence=1)
+    occupancy = occupancy_message(1, [web], export_time=1, sequence=2)
+    again = ExporterSession(1, EXPORTED).sent_again(5, 1)
+    for message in (report, occupancy, *again):
+        stream.data_received(memoryview(message))
+    node = aggregator._status()["nodes"][0]
+    assert (node["missing"], node["sentAgain"]) == ([], 0)
+    assert aggregator.nodes.as_dicts()[0]["occupants"] is None
+    assert not stream.repeating
+    assert (stream.stats.records, stream.stats.ignored_records) == (1, 3)
+    assert not stream.stats.malformed
+
+
 async def test_the_status_has_what_an_exporter_says_is_missing() -> None:
     aggregator = built()
-    stream = reported(aggregator, "192.0.2.1", connection(1))
+    stream = reported(aggregator, "192.0.2.1", connection(1), answer=unheard)
     for report in (ExporterReport(7, 8, 0, 0, 0), ExporterReport(7, 8, 0, 1, 0)):
         message = report_message(1, report, export_time=1, sequence=0)
         stream.data_received(memoryview(message))
@@ -313,7 +335,7 @@ async def test_when_an_exporter_missed_more_outlasts_its_sessions() -> None:
     aggregator = built()
 
     def heard(*reports: tuple[int, int, int]) -> float:
-        stream = aggregator.collector.open(Peer("192.0.2.1", 5000))
+        stream = aggregator.collector.open(Peer("192.0.2.1", 5000, answer=unheard))
         for missed in reports:
             message = report_message(1, ExporterReport(7, 8, *missed), export_time=1, sequence=0)
             stream.data_received(memoryview(message))

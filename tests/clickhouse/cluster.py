@@ -30,11 +30,18 @@ REPLICATED = """<macros><shard>{shard}</shard><replica>{replica}</replica></macr
 <session_timeout_ms>3000</session_timeout_ms></zookeeper>
 <distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>
 <remote_servers><{name}>{shards}</{name}></remote_servers>
-<merge_tree>{sanity}</merge_tree>"""
+<merge_tree>{merge_tree}</merge_tree>"""
 
 # A part that was a repetition stays on the disk for some minutes: after a crash it is not known to
 # the coordinator, and so much of a small table that the server would ask people what to do.
 SANITY = "<replicated_max_ratio_of_wrong_parts>1</replicated_max_ratio_of_wrong_parts>"
+
+# What tables do not set themselves: newer servers forget which blocks they have after an hour.
+FORGETFUL = (
+    "<replicated_deduplication_window_seconds>1</replicated_deduplication_window_seconds>"
+    "<cleanup_delay_period>1</cleanup_delay_period>"
+    "<cleanup_delay_period_random_add>0</cleanup_delay_period_random_add>"
+)
 
 # Statements ON CLUSTER are executed with the settings of the server's own profile.
 PROFILE = "<allow_experimental_low_cardinality_type>1</allow_experimental_low_cardinality_type>"
@@ -117,7 +124,7 @@ class Cluster:
                     coordinator=coordinator.port,
                     name=NAME,
                     shards=layout,
-                    sanity=SANITY,
+                    merge_tree=SANITY + FORGETFUL,
                 ),
                 PROFILE,
             )

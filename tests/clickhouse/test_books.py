@@ -104,6 +104,30 @@ def test_a_count_that_began_anew() -> None:
     assert [entry.records for entry in history.since(T0 + 121)] == [7]
 
 
+def test_a_clock_that_was_set_back_hides_and_repeats_no_numbers() -> None:
+    counts = Counts()
+    history = BookHistory(counts, "w", T0)
+    counts.numbers = {RECEIVED: 10}
+    page = history.page(T0 + 7200)
+    assert page is not None
+    history.acknowledged(page)
+    counts.numbers = {RECEIVED: 30}
+    assert history.page(T0 + 7150) is None  # by less than a page: it waits
+    assert history.page(T0 + 40) is None  # as at the beginning
+    assert (history.last_s, [entry.records for entry in history.since(T0 + 41)]) == (T0 + 39, [20])
+    page = history.page(T0 + 100)
+    assert numbers(page) == {RECEIVED: 20}
+    assert page is not None
+    assert (page.seconds, page.batch_id) == (61, BatchId("w-1", T0 + 100))
+    assert history.writer == "w-1"  # so that of the first one's pages none is later than the last
+    history.acknowledged(page)
+    counts.numbers = {RECEIVED: 45}
+    page = history.page(T0 + 95, last=True)
+    assert numbers(page) == {RECEIVED: 15}
+    assert page is not None
+    assert page.batch_id == BatchId("w-2", T0 + 95)
+
+
 def _page(seconds: int = 60, end_s: int = T0 + 60) -> Page:
     entries = [
         BookEntry("collector", What.RECEIVED, 10),

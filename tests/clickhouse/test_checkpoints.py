@@ -24,6 +24,7 @@ from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.schema import checkpoints as checkpoints_module
 from flowvis.clickhouse.schema.checkpoints import Answer, TooManyRows, Wanted, restore
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from waiting import block_until
@@ -186,6 +187,9 @@ def test_a_replica_that_is_behind_is_not_asked(
     for store in stores:
         found = [len(flows(restore(known(store, wanted)))) for _ in range(8)]
         assert found == [20] * 8
+        assert isinstance(store, ServerStore)
+        count = "SELECT count() FROM behind.flow_records"  # for roll-ups
+        assert [store._execute_beside(count, {}) for _ in range(8)] == [[(20,)]] * 8
     # What one has is nowhere else, and so for the other.
     ask((0, 0), "SYSTEM STOP FETCHES behind.flow_records_local")
     write(more(20), stores[1], NOW + 1000)

@@ -23,6 +23,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.outlived import oldest_day_sql
 from flowvis.clickhouse.schema.partitions import (
     Limits,
     View,
@@ -208,6 +209,37 @@ def test_an_acknowledgement_that_is_lost(connect: Connect, proxy: Proxy) -> None
         for server in SERVERS:
             insert_until_it_works(connect(*server), batch, batch_id)
     until_all_have(connect, 1 + (1 + len(cuts)) * ROWS)
+
+
+def test_a_batch_is_known_for_longer_than_servers_remember_by_themselves(
+    connect: Connect, database: str
+) -> None:
+    """As when it was spooled without an answer, or left, and others go on for hours."""
+    store = connect()
+    store.migrate()
+    batch, batch_id = random_batch(ROWS), BatchId("spooled", EPOCH)
+    store.insert(batch, batch_id)
+    path = f"/clickhouse/tables/other/{database}"
+    run = admin(store)
+    run(
+        f"CREATE TABLE {database}.other (n UInt32)"
+        f" ENGINE = ReplicatedMergeTree('{path}', 'one') ORDER BY n"
+    )
+    others = itertools.count()
+
+    def blocks() -> set[tuple[str]]:
+        """Those of a table that remembers for as long as servers do; another one comes."""
+        run(f"INSERT INTO {database}.other SELECT toUInt32({next(others)})")
+        return set(run(f"SELECT name FROM system.zookeeper WHERE path = '{path}/blocks'"))
+
+    first = blocks()
+    block_until(lambda: not first & blocks())
+    for number in range(8):  # each shard has some of them
+        store.insert(random_batch(100, seed=number), BatchId("other", EPOCH, number))
+    second = blocks()
+    block_until(lambda: not second & blocks())
+    insert_until_it_works(connect(1, 1), batch, batch_id)
+    until_all_have(connect, ROWS + 800)
 
 
 def insert_until_it_works(store: Store, batch: Batch, batch_id: BatchId) -> None:
@@ -477,6 +509,8 @@ def test_the_modern_parser_takes_every_statement() -> None:
         "MODIFY COLUMN flowType",
         "REMOVE TTL",
         "MODIFY TTL",
+        f"flow_records_local ON CLUSTER '{NAME}' MODIFY SETTING {schema.REMEMBERED_LONG}",
+        f"flow_hours_local ON CLUSTER '{NAME}' MODIFY SETTING {schema.REMEMBERED_LONG}",
         "CODEC(",
         "Distributed(",
     ):
@@ -519,7 +553,7 @@ class Tables:
         if not (match := re.match(r"\w+ TABLE (?:IF (?:NOT )?EXISTS )?db[.](\w+)", sql)):
             return []
         table = match[1]
-        if sql.startswith("ALTER"):
+        if sql.startswith("ALTER") and " COLUMN " in sql:
             self.columns[table] += re.findall(r"ADD COLUMN (\w+)", sql)
         elif sql.startswith("DROP"):
             self.columns.pop(table, None)
@@ -572,7 +606,10 @@ def test_an_upgrade_that_is_killed_at_any_statement_goes_on(lacks: str) -> None:
 def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
     known = "SELECT count() FROM system.{} WHERE name IN ({})"
     for table, names in (
-        ("merge_tree_settings", ["replicated_deduplication_window"]),
+        (
+            "merge_tree_settings",
+            ["replicated_deduplication_window", schema.REMEMBERED_LONG.split(" ", 1)[0]],
+        ),
         (
             "settings",
             [
@@ -607,6 +644,7 @@ def in_the_engine(path: Path, layout: TableLayout, statements: Sequence[str]) ->
     """Execute in a modern engine that is a cluster of itself: all but replication, and Keeper."""
     written = [
         re.sub(r"Replicated(\w*MergeTree)\(.*?\)", r"\1", sql)
+        .replace(f", {schema.REMEMBERED_LONG}", "")
         .replace(" replicated_dedup", " non_replicated_dedup")
         .replace(layout.everywhere, "")
         for sql in statements
@@ -645,8 +683,12 @@ def test_the_modern_engine_shows_what_is_written_and_where(tmp_path: Path) -> No
         f"{sql} SETTINGS {options}"
         for sql in (partitions_sql(layout, view), disks_sql(layout, view))
     ]
+    where.append(oldest_day_sql(layout))
     statements = [*made, *again, *where, *asked, "SELECT * FROM db.flows"]
-    *_, partitions, disks, flows, pods, everything = in_the_engine(tmp_path, layout, statements)
+    *_, partitions, disks, oldest, flows, pods, everything = in_the_engine(
+        tmp_path, layout, statements
+    )
+    assert oldest == "20260921\n"
     assert flows == pods == "a\t10\nb\t12\n"
     assert [len(line.split("\t")) for line in everything.splitlines()] == [
         len(schema.FLOWS_COLUMNS)

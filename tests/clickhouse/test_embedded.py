@@ -139,3 +139,20 @@ def test_what_the_engine_does_not_store_is_an_error(embedded: Store) -> None:
     for batch_id, rows in ((first, 10), (second, 20), (second, 20)):
         embedded.insert(flows(rows), batch_id, again=True)
     assert embedded.query("SELECT count() FROM flows").rows == [[30]]
+
+
+@pytest.mark.clickhouse
+def test_a_repetition_that_the_engine_only_takes_for_one_is_stored(embedded: Store) -> None:
+    """As where it was killed between noting a batch and giving its part a name."""
+    first, batch_id = BatchId("test", 1_790_000_000), BatchId("test", 1_790_000_000, 1)
+    embedded.insert(flows(10), first)
+    embedded.insert(flows(20), batch_id)
+    records = f"{embedded.name.rsplit('/', 1)[1]}.flow_records"
+    admin(embedded)(f"DELETE FROM {records} WHERE batchNumber = 1")
+    admin(embedded)(f"OPTIMIZE TABLE {records} FINAL")
+    with pytest.raises(StoreError, match="test-1790000000-1 was not stored") as caught:
+        embedded.insert(flows(20), batch_id, again=True)
+    assert caught.value.retryable
+    for _ in range(3):
+        embedded.insert(flows(20), batch_id, again=True)
+    assert embedded.query("SELECT count() FROM flows").rows == [[30]]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clickhouse_driver.errors import ServerException
@@ -11,6 +12,8 @@ from clickhouse_driver.errors import ServerException
 from flowvis.batch import Batch
 from flowvis.clickhouse import server as driven
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.native_block import Block
+from flowvis.clickhouse.server import ServerStore, _Client
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 from waiting import block_until
@@ -124,6 +127,32 @@ def test_an_insert_that_the_server_still_waits_for_is_not_repeated(
     settle(direct)
     relayed.insert(batch, batch_id, again=True)
     assert count(direct) == 2 * ROWS
+
+
+@pytest.mark.clickhouse
+def test_a_repetition_that_the_server_only_takes_for_one_is_stored(
+    direct: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a newer one does that was killed between noting a batch and giving its part a name."""
+    assert isinstance(direct, ServerStore)
+    batch, batch_id = random_batch(ROWS), BatchId("test", EPOCH)
+    noted = {str(batch_id)}
+    insert = _Client.insert_block
+
+    def newer(client: _Client, sql: str, block: Block, name: str, options: dict[str, Any]) -> None:
+        token = str(options.pop("insert_deduplication_token"))
+        if token not in noted:
+            noted.add(token)
+            insert(client, sql, block, name, options)
+
+    monkeypatch.setattr(_Client, "insert_block", newer)
+    direct._features = replace(direct._probe(), deduplication=True)
+    with pytest.raises(StoreError, match="is not there") as caught:
+        direct.insert(batch, batch_id, again=True)
+    assert caught.value.retryable
+    for _ in range(3):
+        direct.insert(batch, batch_id, again=True)
+    assert count(direct) == ROWS
 
 
 @pytest.mark.clickhouse

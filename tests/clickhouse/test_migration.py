@@ -15,6 +15,7 @@ from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.retention import LONGEST_S
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
+from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
@@ -188,6 +189,21 @@ def test_what_an_old_server_goes_without(server_settings: StoreSettings) -> None
     ]
     assert "repeated INSERT" in left_out[2]
     assert all("18.16" in line for line in left_out)
+
+
+@pytest.mark.clickhouse
+def test_a_server_that_another_version_has_replaced_is_asked_what_it_can(
+    server_settings: StoreSettings,
+) -> None:
+    store = open_store(server_settings)
+    assert isinstance(store, ServerStore)
+    try:
+        store._features = MODERN  # as that one said
+        assert any("18.16" in line for line in store.migrate())
+        store.insert(flows(3), BATCH)
+        assert store.query("SELECT count() FROM flows").rows == [[3]]
+    finally:
+        store.close()
 
 
 @pytest.mark.clickhouse

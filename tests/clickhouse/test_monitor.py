@@ -22,6 +22,7 @@ from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.rollups import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
+    DROPPED,
     LEAST_S,
     NEWEST_S,
     WATCHED,
@@ -601,6 +602,33 @@ def test_a_partition_that_the_server_refuses_to_drop_keeps_no_other(
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("code", [359, 497, 164])
+def test_what_the_server_refuses_to_drop_is_not_said_to_be_gone(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Nor does it fill the notes: of records that no roll-up has nothing is lost either."""
+    fill(embedded, 3)
+    monitor = watch(embedded, 0.5)
+    stored = embedded.partitions
+    assert stored is not None
+
+    def refused(_: Partition) -> bool:
+        raise StoreError("you may not", retryable=True, code=code)
+
+    monkeypatch.setattr(stored, "drop", refused)
+    for _ in range(3):
+        asyncio.run(monitor.look())
+        monitor._skip = 0
+    assert "you may not" in monitor.problem
+    assert (embedded.begins, list(embedded.lost)) == ({}, [])
+    assert (stored.begins(), stored.lost()) == ({}, [])
+    database = embedded.name.rsplit("/", 1)[1]
+    notes = admin(embedded)(f"SELECT key, count() FROM {database}.{DROPPED} GROUP BY key")
+    assert notes
+    assert {int(count) for _, count in notes} == {2}
+
+
+@pytest.mark.clickhouse
 def test_the_newest_hour_gives_what_older_ones_do_not_have(
     embedded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -651,7 +679,7 @@ def test_a_modern_server_is_rolled_and_watched(
     with monkeypatch.context() as patched:
         done = SimpleNamespace(run=lambda **_: None)
         patched.setattr(server_module, "Migration", lambda *_: done)
-        store._features = modern
+        patched.setattr(server_module, "probe", lambda _: modern)
         store.migrate()
     assert store.rollups is not None
     assert not store.rollups.alone

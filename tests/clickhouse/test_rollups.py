@@ -6,8 +6,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowvis.batch import Batch, address_bytes
-from flowvis.clickhouse.rollups import PACES, Roller, RollupTables, differences
+from flowvis.clickhouse.embedded import EmbeddedStore
+from flowvis.clickhouse.rollups import CLAIM_S, PACES, Roller, RollupTables, differences
 from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.claims import VALID_S, claim_sql
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.outlived import outlived
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
@@ -31,6 +35,12 @@ from .samples import flows, random_batch
 
 EPOCH_S = 1_790_000_400 // 3600 * 3600
 ALL = 0, 3600 * 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody claims what another one does at the same moment, unless a test says so."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", 0.0)
 
 
 class Time:
@@ -278,6 +288,61 @@ def test_a_roll_that_fails_is_repeated_as_it_was(embedded: Store, how: str) -> N
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("rollup", ROLLUPS, ids=lambda rollup: rollup.name)
+@pytest.mark.parametrize("how", ["goes on", "another process"])
+def test_a_roll_that_the_engine_only_takes_for_repeated_is_rolled(
+    embedded: Store, rollup: schema.Rollup, how: str
+) -> None:
+    """As where it was killed between noting the token and giving the part its name."""
+    plain, database = tables(embedded), embedded.name.rsplit("/", 1)[1]
+
+    class Killed(Failing):
+        def roll(self, roll: Roll) -> None:
+            self.moments = ["after roll"] if roll.rollup is rollup else []
+            super().roll(roll)
+
+    rolling = Rolling(embedded)
+    rolling.insert(batch_of(100, 1))
+    rolling.look(everything=True)
+    for number in (2, 3):
+        rolling.insert(batch_of(100, number), EPOCH_S + 86_400)
+    embedded.rollups = Killed(plain, [])  # type: ignore[misc]
+    with pytest.raises(StoreError, match="away after roll"):
+        rolling.look(everything=True)
+    where = f"inserted = toDate(toDateTime({EPOCH_S + 86_400})) SETTINGS mutations_sync = 2"
+    admin(embedded)(f"ALTER TABLE {database}.{rollup.name} DELETE WHERE {where}")
+    embedded.rollups = plain  # type: ignore[misc]
+    if how == "another process":
+        rolling = Rolling(embedded, "successor", rolling.clock)
+    rolling.insert(batch_of(50, 4))
+    rolling.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_a_repeated_roll_is_recognised_whatever_the_engine_would_choose(embedded: Store) -> None:
+    assert isinstance(embedded, EmbeddedStore)
+    store = embedded
+
+    def execute(sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
+        """As the embedded store does, where the engine recognises no INSERT SELECT by itself."""
+        settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
+        with store.session("SET deduplicate_insert_select = 'disable'") as session:
+            session.query(f"{sql} SETTINGS {settings}")
+        return []
+
+    batch, batch_id = batch_of(100), BatchId("test", EPOCH_S)
+    embedded.insert(batch, batch_id)
+    rolling = tables(embedded)
+    rolling._execute = execute
+    for rollup in ROLLUPS:
+        for _ in range(2):
+            rolling.roll(Roll(rollup, "test-1", (stored(batch, batch_id),)))
+    assert embedded.migrate() == []  # with what executes as it should
+    assert not differences(tables(embedded), *ALL)
+
+
+@pytest.mark.clickhouse
 def test_a_store_that_was_made_before_is_filled_oldest_first_in_pieces(
     embedded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,6 +439,38 @@ def test_a_commit_of_unknown_outcome_is_looked_for(embedded: Store) -> None:
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_a_replica_lacks_is_waited_for(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, *, everything: bool
+) -> None:
+    """On a cluster who is asked may not have what another one has just acknowledged."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.LOOK_S", 0.0)
+    execute, database = tables(embedded)._execute, embedded.name.rsplit("/", 1)[1]
+    behind = True
+
+    def of_replica(sql: str, options: Mapping[str, int | str]) -> Iterable[Sequence[Any]]:
+        has = f"(SELECT * FROM {database}.{TABLE} WHERE batchNumber != 2)"
+        stored = sql.replace(f" FROM {database}.{TABLE} ", f" FROM {has} ")
+        return execute(stored if behind else sql, options)
+
+    embedded.rollups = RollupTables(  # type: ignore[misc]
+        of_replica, TableLayout(database, "cluster"), alone=False
+    )
+    rolling = Rolling(embedded)
+    rolling.look()
+    rolling.clock.now_s += 12 * 3600  # what comes is late, so it is rolled at once
+    for number in range(3):
+        rolling.insert(batch_of(50, number))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="not yet all records of 1 batches"):
+            rolling.look(everything=everything)
+    assert rolling.settled_s(MINUTES) <= EPOCH_S + 60
+    behind = False
+    rolling.look(everything=everything)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 def test_what_others_write_is_left_to_them_for_a_while(embedded: Store) -> None:
     embedded.rollups = RollupTables(  # type: ignore[misc]  # as on a server
         tables(embedded)._execute, tables(embedded)._layout, alone=False
@@ -458,6 +555,36 @@ def test_who_has_rolled_all_and_gone_keeps_nobody_back(embedded: Store) -> None:
 
 
 @pytest.mark.clickhouse
+def test_what_another_one_had_in_its_spool_for_long_and_left_is_rolled_within_a_day(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    ours.look()
+    theirs.insert(batch_of(100), EPOCH_S - 86_400)  # and is dead
+    clock.now_s += 300
+    ours.look()
+    assert ours.roller.stats.rolls == 0  # so far back it does not look every five minutes
+    monkeypatch.setattr("flowvis.clickhouse.rollups.WHOLE_S", 0.0)  # a day later
+    clock.now_s += 300
+    ours.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> None:
+    clock = Time()
+    ours, theirs = two_on_a_server(embedded, clock)
+    clock.now_s += 40 * 86_400
+    ours.look()
+    clock.now_s -= 40 * 86_400
+    theirs.insert(batch_of(100))  # and is dead
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    ours.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first: str) -> None:
     """An engine that refuses every roll for hours: its writers have taken over from each other."""
@@ -485,6 +612,54 @@ def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first
 
 
 @pytest.mark.clickhouse
+@pytest.mark.slow
+def test_what_two_find_at_one_moment_is_rolled_by_one(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when both come back with the server, or one of them brings what it had spooled."""
+    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", CLAIM_S)
+    clock = Time()
+    for number in range(5):
+        left = BatchId("dead", EPOCH_S + number, number)
+        embedded.insert(batch_of(100, number), left)
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    pair = two_on_a_server(embedded, clock)
+    pair[1].insert(batch_of(100, 9), EPOCH_S + 9)  # long ago it went to the spool
+
+    async def look() -> None:
+        await asyncio.gather(*(one.roller.look(everything=True) for one in pair))
+
+    asyncio.run(look())
+    assert_equal(embedded)
+    for one in pair:  # what is left to the other one is known as rolled at the next look
+        one.roller._scan_at_s = clock.now_s
+        one.look()
+        assert one.settled_s(HOURS) > EPOCH_S
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_who_was_first_to_claim_goes_on_and_a_claim_ends(embedded: Store) -> None:
+    """The engine's clock says who; who came first need not be told of who comes later."""
+    shared, ids = tables(embedded), [BatchId("dead", EPOCH_S, number) for number in range(3)]
+    for rollup in ROLLUPS:
+        shared.claim(rollup, "second", ids[:2])
+        for who, ago_s, claimed in (("first", 5, ids[:1]), ("dead", VALID_S + 100, ids)):
+            sql = claim_sql(shared._layout, rollup, who, claimed)
+            admin(embedded)(sql.replace("now()", f"now() - {ago_s}"))
+    for rollup in ROLLUPS:
+        assert shared.claimants(rollup, ids) == {ids[0]: "first", ids[1]: "second"}
+        # What ends soon is no claim to go by if another one comes after it, nor is that one yet.
+        sql = claim_sql(shared._layout, rollup, "ending", ids[1:])
+        admin(embedded)(sql.replace("now()", f"now() - {VALID_S - 100}"))
+        shared.claim(rollup, "ending", ids[2:])
+        found = {ids[0]: "first", ids[1]: "", ids[2]: "ending"}
+        assert shared.claimants(rollup, ids) == found
+    # They are no notes of rolls.
+    assert not {note.rollup for note in shared.rolled(0)} & {rollup.name for rollup in ROLLUPS}
+
+
+@pytest.mark.clickhouse
 @pytest.mark.parametrize("looked", [False, True])
 def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
     embedded: Store, looked: bool
@@ -496,12 +671,13 @@ def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
     clock = Time()
     clock.now_s = time.time()  # as notes have the engine's
     now_s = int(clock.now_s)
+    first_s = (now_s - 8 * 3600) // 60 * 60  # all begin in one minute
     ours, theirs = two_on_a_server(embedded, clock)
     if looked:
         ours.look()
     batches = []
     for number, one in enumerate((theirs, ours, theirs)):
-        batch = batch_of(100, number, first_s=now_s - 8 * 3600, span_s=600)
+        batch = batch_of(100, number, first_s=first_s, span_s=600)
         batch_id = one.insert(batch, now_s - 6 * 3600 + number)
         batches.append(stored(batch, batch_id))
     for rollup in ROLLUPS:
@@ -514,6 +690,41 @@ def test_what_another_has_begun_of_old_batches_is_waited_for_and_taken(
     ours.look(everything=True)
     assert ours.settled_s(HOURS) > now_s
     assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+def test_notes_go_a_month_after_the_records_that_they_are_of(embedded: Store) -> None:
+    """And all that is there stays known as rolled."""
+    rolling, day_s = Rolling(embedded), 86_400
+    now_s = rolling.clock.now_s = time.time()
+    for number, days in enumerate((400, 200, 100, 100, 1)):
+        first_s = int(now_s) - days * day_s
+        rolling.insert(batch_of(20, number, first_s=first_s, span_s=60), first_s + 60)
+    rolling.look(everything=True)
+    run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
+    noted = f"SELECT DISTINCT insertedSeconds FROM {database}.{schema.ROLLED} ORDER BY 1"
+    assert len(run(noted)) == 4
+    run(f"ALTER TABLE {database}.{TABLE} DELETE WHERE batchNumber <= 2 SETTINGS mutations_sync = 2")
+    assert tables(embedded).forget(now_s) == [
+        time.strftime("%Y%m", time.gmtime(now_s - days * day_s + 60)) for days in (400, 200)
+    ]
+    assert len(run(noted)) == 2
+    rolls = rolling.roller.stats.rolls
+    rolling.roller.renew()
+    rolling.look(everything=True)
+    assert rolling.roller.stats.rolls == rolls
+
+
+def test_which_notes_nobody_needs() -> None:
+    months, now_s = ["202512", "202601", "202602", "202603", "202606"], 1_782_000_000  # June 2026
+    assert list(outlived(months, "20260615", now_s)) == months[:4]
+    assert list(outlived(months, "", now_s)) == months[:4]
+    assert list(outlived(months, "20260301", now_s)) == ["202512"]
+    assert list(outlived(months, "20260304", now_s)) == ["202512", "202601"]
+    assert list(outlived(months, "20990101", now_s)) == months[:4]  # of a clock that was ahead
+    # All of it is old: until when all is rolled has to stay known.
+    assert list(outlived(months[:2], "", now_s)) == ["202512"]
+    assert list(outlived([], "", now_s)) == []
 
 
 @pytest.mark.clickhouse

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowvis.batch import Batch
+from flowvis.checkpoint import COLUMNS
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import CorruptFile, restored, spooled
 from flowvis.clickhouse.spool import CORRUPT, KEPT_ASIDE, Entry, Spool, SpoolError, SpoolFull
+from flowvis.clickhouse.store import Store
 from flowvis.fields import TEXT_FIELDS
 
 from .samples import flows, random_batch
@@ -37,7 +39,7 @@ def gone(spool: Spool, entry: Entry | None) -> None:
 
 
 def same(one: Batch, other: Batch) -> None:
-    assert list(one.columns) == list(other.columns)
+    assert set(one.columns) == set(other.columns)
     for name, column in one.columns.items():
         if name in TEXT_FIELDS:
             assert one.texts(name) == other.texts(name), name
@@ -66,6 +68,38 @@ def test_columns_that_do_not_lie_together_are_written_as_they_are() -> None:
     view = batch.take(slice(None, None, 3))
     found, _ = restored(spooled(view, ID))
     same(view, found)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_what_a_program_before_spooled_is_stored_by_this_one(
+    embedded: Store, *, checkpoint: bool
+) -> None:
+    """It lacked fields, had others, and numbers that were shorter."""
+    batch = random_batch(40)
+    if checkpoint:
+        for name, kind in COLUMNS.items():
+            batch[name] = np.ones(40, kind)
+        del batch.columns["recordNumber"]
+    batch["egressedBy"] = np.ones(40, np.uint64)
+    batch["octetDeltaCount"] = (batch["octetDeltaCount"] & np.uint64(0xFFFF)).astype(np.uint32)
+    for name in ("sourceZone", "flowType", "egressIP", "trafficNobodyCounts"):
+        batch.columns.pop(name, None)
+    found, batch_id = restored(spooled(batch, ID))
+    assert "flowState" not in found
+    embedded.insert(found, batch_id, again=True)
+    (row,) = embedded.query(
+        "SELECT count(), sum(octetDeltaCount), groupUniqArray(sourceZone), sum(flowType),"
+        " groupUniqArray(egressIP) FROM flows"
+    ).rows
+    assert row == [40, int(batch["octetDeltaCount"].sum()), [""], 0, [""]]
+
+
+def test_an_address_that_is_none_is_no_file_of_ours() -> None:
+    batch = random_batch(4)
+    batch["sourceIP"] = np.zeros((4, 4), np.uint8)
+    with pytest.raises(CorruptFile, match="sourceIP: values of another kind"):
+        restored(spooled(batch, ID))
 
 
 @settings(max_examples=150, deadline=None)

@@ -26,7 +26,7 @@ from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger
 from waiting import PATIENCE_S, until
 
-from .samples import flows
+from .samples import flows, random_batch
 from .server import Server
 from .test_writer import Moody
 
@@ -315,6 +315,50 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
     await line.on_disk(10)
     store.migrate_error = None
     await until(lambda: line.stage.sent == 10)
+    await line.writer.stop()
+
+
+async def test_a_disk_that_took_nothing_is_no_problem_once_the_store_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    line.send(10)
+    await until(lambda: line.writer.stats.spool_failures > 0)
+    store.migrate_error = None
+    await until(lambda: line.stage.sent == 10)
+    await until(lambda: line.writer.healthy)
+    await line.writer.stop()
+
+
+async def test_what_is_larger_than_the_spool_keeps_nothing_out_of_it(tmp_path: Path) -> None:
+    store = Moody()
+    one = len(spooled(flows(100), BatchId("h" * 20, 1)))
+    line = Line(store, tmp_path, max_bytes=4 * one, max_pending=100_000)
+    await line.writer.start()
+    await until(lambda: line.writer.healthy)
+    store.error = GONE
+    large = random_batch(10_000)
+    assert len(spooled(large, BatchId("h" * 20, 1))) > 4 * one
+    line.send(batch=large)
+    await until(lambda: line.writer.uncommitted.current is not None)
+    for _ in range(3):
+        line.send(batch=flows(100))
+    await line.on_disk(300)
+    line.send(batch=random_batch(60_000, 1))  # memory is short as well
+    await asyncio.sleep(0.1)
+    line.check()
+    assert (line.spool.records, line.stage.dropped) == (300, {})
+    store.error = None
+    await until(lambda: line.writer.held() == 0)
+    assert line.stage.sent == line.stage.received
     await line.writer.stop()
 
 

@@ -256,6 +256,28 @@ def test_bad_urls(url: str, problem: str) -> None:
         open_store(StoreSettings(url))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "tcp://flow:hunter2@ch:9000",
+        "tcp://flow:hunter2?@ch:9000",
+        "tcp://flow:hun@ter2@ch:9000",
+        "http://flow:hunter2@ch:8123/",
+        "flow:hunter2@ch:9000",
+        "flow:hunter2@ch://9000",
+        "tcp://flow:hunter2@c\u2100h:9000",
+        "tcp://flow:hunter2@[fd00::1:9000",
+        "tcp://ch:9000?user=flow&password=hunter2",
+        "tcp://ch:9000/#hunter2@",
+    ],
+)
+def test_a_password_in_a_url_is_in_no_message(url: str) -> None:
+    with pytest.raises(SettingsError, match="databaseURL: '") as caught:
+        open_store(StoreSettings(url))
+    for piece in ("hun", "ter2", "flow"):
+        assert piece not in str(caught.value).replace("flow-", "")
+
+
 def test_bad_database() -> None:
     with pytest.raises(SettingsError, match="letters"):
         open_store(StoreSettings("tcp://ch", database="a; DROP"))

@@ -164,6 +164,30 @@ async def test_the_same_id_until_it_is_stored(monkeypatch: pytest.MonkeyPatch) -
     assert writer.stage.imbalance == 0
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "looks"),
+    [
+        (243, "Cannot reserve 1.00 MiB, not enough space (NOT_ENOUGH_SPACE)", True),
+        (1001, "filesystem error: in rename: No space left on device (STD_EXCEPTION)", True),
+        (999, "session expired (KEEPER_EXCEPTION)", False),
+    ],
+)
+async def test_that_there_is_no_room_is_told_to_who_makes_some(
+    monkeypatch: pytest.MonkeyPatch, code: int, text: str, *, looks: bool
+) -> None:
+    store = Moody()
+    store.error = StoreError(text, retryable=True, code=code)
+    writer = writer_for(store)
+    told: list[str] = []
+    monkeypatch.setattr(writer.monitor, "hurry", lambda: told.append("now"))
+    await writer.start()
+    writer.put(flows(10))
+    await until(lambda: writer.stats.failures > 0)
+    assert bool(told) == looks
+    store.error = None
+    await writer.stop()
+
+
 async def test_a_rejected_batch_does_not_hold_up_the_others() -> None:
     store = Moody()
     store.error = StoreError("bad data", retryable=False)

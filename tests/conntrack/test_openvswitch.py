@@ -1,13 +1,16 @@
 """Connections of a real Open vSwitch's userspace datapath, and switches that misbehave."""
 
+import asyncio
+import contextlib
 import json
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +83,10 @@ def shown(source: OpenVSwitch, condition: Callable[[Entries], object]) -> Entrie
     return found
 
 
+def in_state(state: str, entries: Entries) -> bool:
+    return bool(len(entries)) and TCP_STATES[entries.tcp_state[0]] == state
+
+
 @pytest.mark.kernel
 def test_all_protocols_and_both_families(
     switch: Switch, opened: OpenVSwitch, sockets: ExitStack
@@ -134,6 +141,38 @@ def test_a_connection_that_ends(switch: Switch, opened: OpenVSwitch, sockets: Ex
         end.close()
     entries = shown(opened, lambda e: len(e) and TCP_STATES[e.tcp_state[0]] == "TIME_WAIT")
     assert 0 < entries.timeout[0] <= opened.closed_s()["TIME_WAIT"]
+
+
+@pytest.mark.kernel
+def test_a_tuple_that_is_used_again_is_another_connection(
+    switch: Switch, opened: OpenVSwitch, sockets: ExitStack
+) -> None:
+    """The switch tells neither when they began nor which they are."""
+    table = ConnectionTable(PlainHost(), Scope(), events=False)
+    kind = (socket.AF_INET, socket.SOCK_STREAM)
+    listener = sockets.enter_context(switch.socket(1, *kind))
+    listener.bind((SERVER, 0))
+    listener.listen()
+    starts, port = [], 0
+    for now_ms in (1_000_000, 2_000_000):
+        client = sockets.enter_context(switch.socket(0, *kind))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind((CLIENT, port))
+        client.settimeout(PATIENCE_S)
+        client.connect(listener.getsockname())
+        port = client.getsockname()[1]
+        server, _ = listener.accept()
+        for at_ms, state in ((now_ms, "ESTABLISHED"), (now_ms + 5000, "TIME_WAIT")):
+            if state == "TIME_WAIT":
+                server.close()  # first, so that the client's port is free at once
+                assert client.recv(1) == b""
+                client.close()
+            table.poll(shown(opened, partial(in_state, state)), at_ms)
+            table.sweep()
+        batch = table.due(now_ms + 5000)
+        starts += batch["flowStartMilliseconds"].tolist()
+    assert starts == [1_000_000, 2_000_000]
+    assert table.stats.vanished == 0
 
 
 @pytest.mark.kernel
@@ -203,6 +242,64 @@ async def test_from_the_switch_to_a_collector(
 
 
 # Switches that misbehave
+
+
+@contextlib.asynccontextmanager
+async def watched_in_vain(path: Path, answers: int) -> AsyncIterator[tuple[Watch, asyncio.Event]]:
+    """Watch a switch that answers so often and then never again; tells when it is asked in vain."""
+    asked, left = asyncio.Event(), asyncio.Event()
+    replies = {"dpctl/dump-dps": "netdev@x", "dpctl/dump-conntrack": ""}  # else a number
+    count = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        method = json.loads(await reader.read(4096))["method"]
+        if count > answers:
+            asked.set()
+            assert await reader.read() == b""
+            left.set()
+        else:
+            writer.write(result(replies.get(method, "5")))
+        writer.close()
+
+    ledger = Ledger()
+    table = ConnectionTable(PlainHost(), Scope(), events=False, ledger=ledger)
+    pending = Queue(ledger.stage("records"), 1000, full=ExportDropped.PENDING_FULL)
+    async with Collector() as collector:
+        exporter = Exporter([table], pending, collector.address, None, domain=1)
+        source = OpenVSwitch(run=path)
+        watch = Watch(source, table, exporter, poll_interval_s=0.1, events=False, stop_s=0.2)
+        server = await asyncio.start_unix_server(serve, path)
+        yield watch, asked
+        await left.wait()  # nobody waits for it any more
+        server.close()
+
+
+async def test_a_stop_does_not_wait_for_a_switch_that_does_not_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else nothing that waits to be sent would be."""
+    async with watched_in_vain(tmp_path / "ctl", answers=7) as (watch, asked):
+        await watch.start()
+        await asked.wait()
+        async with asyncio.timeout(openvswitch.TIMEOUT_S / 2):
+            await watch.stop()
+    assert watch.stats.polls == 2
+    assert "not polled a last time" in caplog.text
+
+
+@pytest.mark.parametrize("answers", [0, 1])
+async def test_others_go_on_while_a_switch_does_not_answer_at_the_start(
+    tmp_path: Path, answers: int
+) -> None:
+    async with watched_in_vain(tmp_path / "ctl", answers) as (watch, asked):
+        starting = asyncio.create_task(watch.start())
+        async with asyncio.timeout(openvswitch.TIMEOUT_S / 2):
+            await asked.wait()
+            starting.cancel()  # as a stop does
+            with pytest.raises(asyncio.CancelledError):
+                await starting
 
 
 class Impostor:
@@ -277,6 +374,8 @@ def test_it_is_found_by_its_process_and_asked_zone_by_zone(
         (b'{"id":0,"result":null,"error":"no such command\\n"}', "refuses dpctl/dump-dps: no such"),
         (b"{}", "does not speak as ovs-vswitchd"),
         (b"[1]}", "the answer ends before it is whole"),
+        (b"[" * 100_000 + b"}", "the answer ends before it is whole"),
+        (b'"\xff"}', "the answer ends before it is whole"),
         (b"", "the answer ends before it is whole"),
     ],
 )
@@ -285,6 +384,21 @@ def test_what_is_in_the_way_is_said(
 ) -> None:
     answering(answer)
     with pytest.raises(SystemRefused, match=problem):
+        OpenVSwitch(run=tmp_path).open()
+
+
+def test_a_list_that_is_no_text(tmp_path: Path, answering: Callable[..., Impostor]) -> None:
+    answering(result("netdev@x"), result("udp,orig=(\ud800)\n"))
+    source = OpenVSwitch(run=tmp_path)
+    source.open()
+    assert len(source.poll()) == 0
+    assert source.stats.malformed_entries == 1
+
+
+@pytest.mark.parametrize("pid", [b"", b"\xff\xfe", b"\0", b"../1"])
+def test_a_process_that_has_no_number(tmp_path: Path, pid: bytes) -> None:
+    (tmp_path / "ovs-vswitchd.pid").write_bytes(pid)
+    with pytest.raises(SystemRefused, match=r"ovs-vswitchd.pid: '.*' is no process's number"):
         OpenVSwitch(run=tmp_path).open()
 
 

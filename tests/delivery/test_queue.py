@@ -353,6 +353,36 @@ def test_what_may_not_have_been_sent_is_not_withheld_for_being_taken() -> None:
     balanced(queue)
 
 
+@pytest.mark.parametrize(
+    ("kept", "read", "lost", "books", "left"),
+    [
+        ({4}, False, 7, {"unconfirmed": 4, "stopped": 3}, (2, [[4, 5], [6, 7, 8, 9]])),
+        ({4}, True, 3, {"sent": 4, "stopped": 3}, (2, [[4, 5], [6, 7, 8, 9]])),
+        ({0, 10}, False, 6, {"unconfirmed": 2, "stopped": 4}, (4, [[0, 1, 2, 3], [10, 11, 12]])),
+        ({0, 10}, True, 6, {"stopped": 6}, (4, [[0, 1, 2, 3], [10, 11, 12]])),
+        (set(), False, 13, {"unconfirmed": 6, "stopped": 7}, (0, [])),
+    ],
+)
+def test_what_others_have_is_not_given_up(
+    kept: set[int],
+    read: bool,
+    lost: int,
+    books: dict[str, int],
+    left: tuple[int, list[list[int]]],
+) -> None:
+    """Of 13 records 4 were sent before, and 2 perhaps."""
+    queue = Queue(Stage("sink"), 100)
+    queue.keep_marks_apart()
+    queue.stage.received = 10
+    queue.take_over(Unsettled([marked(0, 4), marked(4, 6)], repeated=6, doubtful=2))
+    queue.put(marked(10, 3))
+    number = queue.give_up(ExportDropped.STOPPED, unless=kept.__contains__, read=read)
+    assert number == lost
+    assert {"sent": queue.stage.sent} | queue.stage.dropped == {"sent": 0} | books
+    balanced(queue)
+    assert (queue.begin(acknowledged=True), drain(queue)) == left
+
+
 def test_what_was_sent_is_given_up_as_unconfirmed() -> None:
     queue = Queue(Stage("sink"), 100)
     unconfirmed(queue, 4, 10)

@@ -266,6 +266,20 @@ def test_the_same_key_with_another_start_is_a_new_connection() -> None:
     assert reported(connections.due(T0 + 90_000)) == [(1, 80, 80)]
 
 
+@pytest.mark.parametrize("state", ["TIME_WAIT", "CLOSE"])
+def test_without_starts_one_that_is_open_after_the_end_is_another(state: str) -> None:
+    """As Open vSwitch lists them, which keeps no number of them either."""
+    connections = table(events=False)
+    one = Connection(start_ns=0, id=0, uncounted=1)
+    names = ("flowStartMilliseconds", "tcpState", "flowEndReason")
+    found = []
+    for second in range(0, 40, 5):
+        known = ("ESTABLISHED", state, "SYN_SENT", "ESTABLISHED", state)[min(second // 5, 4)]
+        poll(connections, T0 + 1000 * second, one.at(tcp_state=known))
+        found += rows(connections.due(T0 + 1000 * second), *names)
+    assert found == [(T0, state, 3), (T0 + 10_000, state, 3)]
+
+
 def test_with_events_a_connection_waits_for_the_end_of_the_one_whose_key_it_has() -> None:
     connections = table()
     old = Connection(counters=(5, 500, 5, 500))
@@ -357,6 +371,17 @@ def test_a_lost_end_is_noticed_by_the_second_poll() -> None:
     poll(connections, T0 + 10_000)
     assert reported(connections.due(T0 + 10_000)) == [(3, 500, 500)]
     assert connections.stats.vanished == 1
+
+
+@pytest.mark.parametrize(("state", "uncounted"), [("TIME_WAIT", 0), ("ESTABLISHED", 1)])
+def test_nothing_is_missing_of_what_was_over_or_is_not_counted(state: str, uncounted: int) -> None:
+    """Open vSwitch reports no ends, and counts nothing: each connection was said to be missed."""
+    connections = table(events=False)
+    one = Connection(tcp_state=state, uncounted=uncounted)
+    poll(connections, T0, one if uncounted else one.at(5, 500, 5, 500))
+    poll(connections, T0 + 5000)
+    assert rows(connections.due(T0 + 5000), "flowEndReason") == [(3,)]
+    assert connections.stats.vanished == 0
 
 
 def test_a_dying_connection_waits_for_its_end() -> None:
@@ -561,7 +586,7 @@ def test_what_is_not_wanted_any_more_is_reported_of_and_forgotten() -> None:
     for second in (1, 2, 3):
         poll(connections, T0 + second * 1000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     assert len(connections) == 1
-    assert connections.stats.vanished == 0
+    assert (connections.stats.vanished, connections.stats.ended_unobserved) == (0, 0)
     scope.choose(None)
     poll(connections, T0 + 4000, tcp.at(1, 100, 0, 0), udp.at(3, 300, 0, 0))
     connections.retime(1, 1)
@@ -621,6 +646,24 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leaps: dict[int,
     assert reported == [(20, 2, 1), *((5 + 60 * at, 40000, 2) for at in range(1, 10))]
     # Neither does a record of one connection lie before the one before.
     assert all(later - earlier >= 60_000 for earlier, later in pairwise(moments))
+
+
+@pytest.mark.parametrize("how", ["poll", "begin", "end"])
+def test_none_ends_before_it_began_though_the_clock_was_set_back(how: str) -> None:
+    """The kernel stamped the start before that, and it is first seen after it."""
+    connections = table()
+    one = Connection(protocol=17, tcp_state=None)  # began at T0
+    if how == "begin":
+        event(connections, T0 - 595_000, one.at(event=NEW, start_ns=0))
+    if how != "end":
+        poll(connections, T0 - 595_000, one.at(5, 500, 5, 500))
+        poll(connections, T0 - 590_000, one.at(6, 600, 5, 500))
+        times = rows(connections.due(T0 - 590_000 + IDLE), "flowStartSeconds", "flowEndSeconds")
+        assert times == [(1000, 1005)]
+        poll(connections, T0 - 570_000, one.at(6, 600, 5, 500))
+    event(connections, T0 - 569_000, ended(one, 7, 700, 5, 500, at_s=431))
+    times = rows(connections.due(T0 - 569_000), "flowStartSeconds", "flowEndSeconds")
+    assert times == [(1000, 1000 if how == "end" else 1025)]
 
 
 def test_a_wait_ends_in_time_though_the_clock_was_set() -> None:
@@ -801,3 +844,15 @@ def test_counters_that_somebody_else_set_to_zero_go_on() -> None:
     poll(connections, T0 + 5000, one.at(0, 0, 0, 0))
     poll(connections, T0 + 10_000, one.at(2, 200, 0, 0))
     assert reported(connections.due(T0 + 25_000)) == [(1, 1200, 200)]
+
+
+def test_counters_begin_anew_together() -> None:
+    """One that has passed its last value by the next poll had that from zero as well."""
+    connections = table()
+    one = Connection()
+    poll(connections, T0, one.at(10, 1000, 5, 500))
+    assert reported(connections.due(T0 + IDLE)) == [(1, 1000, 1000)]
+    poll(connections, T0 + 20_000, one.at(9, 1500, 6, 501))
+    names = ("packetDeltaCount", "octetDeltaCount", "reversePacketDeltaCount")
+    batch = connections.due(T0 + 20_000 + ACTIVE)
+    assert rows(batch, *names, "reverseOctetDeltaCount") == [(9, 1500, 6, 501)]

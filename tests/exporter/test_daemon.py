@@ -11,13 +11,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from exporter.denied_packets import T0, packet, packets
 from exporter.kernel_entries import Connection, entries
 from flowvis.conntrack.sources.source import Conntrack
-from flowvis.exporter import daemon, metrics
+from flowvis.exporter import daemon, gateway, metrics
 from flowvis.exporter.daemon import FlowExporter
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.ipfix.exporter import observation_domain_id
 from flowvis.runtime.changes import changes, options
+from flowvis.runtime.component import run as run_components
 from flowvis.runtime.settings import load
 from flowvis.runtime.status import StatusServer
+from namespaces import run
 
 PLAIN = {"flowExporter": {"flowCollectorAddr": "[::1]:4739:tcp"}}
 
@@ -34,10 +36,12 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
         "inventory files",
         "own-addresses",
         "ranges",
+        "own sessions",
         "unacknowledged",
         "state",
         "exporter",
         "watch",
+        "gateway",
         "readiness",
     ]
 
@@ -45,14 +49,14 @@ def test_building_opens_nothing(tmp_path: Path) -> None:
 def test_without_state() -> None:
     built = build(PLAIN | {"state": {"enable": False}})
     names = {component.name for component in built.components}
-    assert not names & {"state", "unacknowledged"}
+    assert not names & {"state", "unacknowledged", "own sessions"}
 
 
 def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
     assert build(PLAIN).denied is None
     built = build(PLAIN | {"denied": {"nflogGroups": [5, 6], "auditLog": "np.log"}})
     names = [component.name for component in built.components]
-    assert names[-3:] == ["watch", "denied", "readiness"]
+    assert names[-4:] == ["watch", "gateway", "denied", "readiness"]
     assert built.denied is not None
     assert [one.group for one in built.denied.logs] == [5, 6]
     assert built.ledger.imbalance() == {}
@@ -62,6 +66,27 @@ def test_denied_connections_are_watched_where_something_tells_of_them() -> None:
 def test_switched_off_only_the_status_is_served() -> None:
     built = build({"flowExporter": {"enable": False}})
     assert [component.name for component in built.components] == ["status", "readiness"]
+
+
+@pytest.mark.parametrize("kubernetes", [True, False])
+async def test_switched_off_it_is_ready(kubernetes: bool) -> None:
+    """Else a DaemonSet would never come to its next node."""
+    built = build(
+        {
+            "flowExporter": {"enable": False},
+            "inventory": {"kubernetes": {"enable": kubernetes}},
+            "status": {"address": "127.0.0.1", "port": 0},
+        }
+    )
+    assert (built.kubernetes is not None) == kubernetes
+    status, started = built.components
+    assert isinstance(status, StatusServer)
+    await status.start()
+    assert await readiness(status) == "503"
+    await started.start()
+    assert await readiness(status) == "200"
+    await started.stop()
+    await status.stop()
 
 
 def test_the_zones_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +215,30 @@ def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
         asyncio.run(built.configuration.take(wanted))
         assert built.configuration.problems == ()
         assert str(built.exporter.client.address) == "[::1]:4740:tls"
+
+
+def test_who_waits_for_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build(PLAIN).gateway is not None
+    for told in ({"zones": [0]}, {"source": "ovs"}):
+        assert build(PLAIN | {"conntrack": told}).gateway is None
+    monkeypatch.setattr(daemon, "ANTREA_GATEWAY", "lo")
+    assert build(PLAIN).gateway is None
+
+
+@pytest.mark.kernel
+async def test_a_gateway_that_comes_later_has_it_begin_anew(
+    tracked: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At a boot the exporter may be there before Antrea's agent is."""
+    monkeypatch.setattr(gateway, "LOOK_S", 0.01)
+    waiting = build(PLAIN).gateway
+    assert waiting is not None
+    running = asyncio.create_task(run_components([waiting], grace_s=1.0))
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    run("ip", "link", "add", "antrea-gw0", "type", "veth", "peer", "name", "ovs")
+    assert await running == 1
+    assert "antrea-gw0 is there now" in caplog.text
 
 
 @pytest.mark.kernel

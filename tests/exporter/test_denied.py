@@ -407,6 +407,18 @@ async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_restart(
     assert [counts(row)[:2] for row in third.tell(60_000)] == [(4, 1), (2, 1)]
 
 
+async def test_what_is_over_is_handed_on_to_nobody(tmp_path: Path) -> None:
+    """The file, and what is remembered, grew with each client, restart after restart."""
+    table, day = Table(), 86_400_000
+    for number in range(3):
+        table.put(packet(port=2 * number + 1, at=T0 + number * day), at=number * day)
+        table.put(packet(port=2 * number + 2, at=T0 + number * day + 1000), at=number * day + 1000)
+        assert len(table.flush()) == 2
+        assert len(table.reported()) == 2
+        table = await successor(table, tmp_path)
+        assert len(table.reported()) == 2  # it has not looked yet
+
+
 async def test_what_was_quiet_for_long_is_another_connection(tmp_path: Path) -> None:
     first = Table()
     first.put(packet())
@@ -428,6 +440,19 @@ def test_a_clock_that_is_set_neither_stops_nor_hurries_anything(leap: int) -> No
             (second, *counts(row)[:2], row["flowStartMilliseconds"]) for row in table.tell(at)
         ]
     assert reported == [(60, 13, 13, T0), (120, 25, 12, T0), (180, 37, 12, T0)]
+
+
+async def test_no_record_ends_before_the_one_before_though_the_clock_was_set_back(
+    tmp_path: Path,
+) -> None:
+    first = Table()
+    first.put(packet(), packet(at=T0 + 9000), at=9000)
+    assert len(first.flush()) == 1
+    second = await successor(first, tmp_path)
+    second.put(packet(at=T0 - 600_000), at=-600_000)
+    (row,) = second.tell(-570_000)
+    assert counts(row)[:2] == (3, 1)
+    assert (row["flowStartMilliseconds"], row["flowEndMilliseconds"]) == (T0, T0 + 9000)
 
 
 async def test_a_client_that_goes_on_trying_stays_one_connection_over_a_crash(

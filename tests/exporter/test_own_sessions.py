@@ -1,12 +1,16 @@
 """The exporter's own sessions, told by their tuple from all other connections to the collector."""
 
 import socket
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from exporter.collector import Collector
 from exporter.kernel_entries import Connection, entries
 from exporter.test_live import Start, start
+from flowvis.exporter.session_file import KEPT as SESSIONS_KEPT
+from flowvis.exporter.session_file import SessionFile
 from flowvis.exporter.tables.own_sessions import KEPT, OwnSessions
 from flowvis.exporter.tables.scope import Scope
 from waiting import until
@@ -73,3 +77,64 @@ async def test_a_daemons_own_sessions(start: Start, wanted: bool) -> None:
     found = [row for row in collector.rows if row["destinationTransportPort"] == collector.port]
     mine = {row["sourceTransportPort"] for row in found} - {port}
     assert bool(mine) == wanted
+
+
+def has_sessions(directory: Path, number: int) -> bool:
+    return sum(path.read_text().count("\n") for path in directory.glob("*.sessions")) == number
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("killed", [True, False])
+async def test_the_sessions_of_exporters_before(start: Start, killed: bool) -> None:
+    """The kernel lists them for a while, with all that was ever sent."""
+    collector = Collector()
+    await collector.come()
+    exporter = start(collector, protocolFilter=["tcp"])
+    for number in (1, 2, 3):
+        await until(partial(has_sessions, exporter.path, number))
+        if not killed:
+            await exporter.stop()
+        exporter.kill()
+    await until(lambda: collector.sessions == 4)
+    with socket.create_connection(("127.0.0.1", collector.port)) as other:
+        port = other.getsockname()[1]
+        await until(lambda: port in {row["sourceTransportPort"] for row in collector.rows})
+    await exporter.stop()
+    await collector.go_away()
+    assert {row["sourceTransportPort"] for row in collector.rows} == {port}
+
+
+async def test_a_damaged_file_costs_what_is_damaged(tmp_path: Path) -> None:
+    first = SessionFile(tmp_path, "node/1", OwnSessions())
+    first.add(LOCAL, REMOTE)
+    with first.path.open("ab") as file:
+        file.write(b"10.0.0.5 70000 10.96.0.9 4739 6\n10.0.0.5 7 x 4739 6\n\xff\0\n1 2\n10.0.0.")
+    own = OwnSessions()
+    await SessionFile(tmp_path, "node/1", own).start()
+    assert own.among(entries(OWN)).all()
+    assert len(own) == 1
+
+
+async def test_the_file_has_the_latest_attempts_only(tmp_path: Path) -> None:
+    first = SessionFile(tmp_path, "node-1", OwnSessions())
+    for port in range(1, 3 * SESSIONS_KEPT):
+        first.add(("10.0.0.5", port), REMOTE)
+        assert first.path.read_text().count("\n") <= 2 * SESSIONS_KEPT
+    for port in range(50_000, 50_003):
+        first.add(("10.0.0.5", port), REMOTE)
+        own = OwnSessions()
+        first = SessionFile(tmp_path, "node-1", own)
+        await first.start()
+        assert len(own) == SESSIONS_KEPT
+        assert own.among(entries(OWN.at(source_port=port))).all()
+
+
+async def test_where_no_file_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "node-1.sessions").mkdir()
+    own = OwnSessions()
+    sessions = SessionFile(tmp_path, "node-1", own)
+    await sessions.start()
+    for _ in range(2):
+        sessions.add(LOCAL, REMOTE)
+    assert own.among(entries(OWN)).all()
+    assert [caplog.text.count(text) for text in ("not read", "not written")] == [1, 1]

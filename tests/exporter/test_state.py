@@ -21,7 +21,9 @@ from flowvis.exporter import state as state_module
 from flowvis.exporter.journal import Journal
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
+from flowvis.exporter.tables.default_zone import DefaultZone
 from flowvis.exporter.tables.reported import Reported
+from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import TEXT_FIELDS
 from flowvis.ipfix.buffer import DOMAIN
 
@@ -31,9 +33,9 @@ ONE = Connection(counters=(1, 100, 0, 0))
 TWO = Connection(id=2, source_port=2, counters=(2, 200, 0, 0), tcp_state="TIME_WAIT")
 
 
-async def successor(first: ConnectionTable, tmp_path: Path) -> ConnectionTable:
+async def successor(first: ConnectionTable, tmp_path: Path, **settings: Any) -> ConnectionTable:
     await StateFile(tmp_path, "node/1", first).stop()
-    second = table()
+    second = table(**settings)
     await StateFile(tmp_path, "node/1", second).start()
     return second
 
@@ -99,6 +101,26 @@ async def test_counters_below_what_was_reported_are_anothers(tmp_path: Path) -> 
     assert reported(second.due(T0 + 90_000)) == [(1, 60, 60)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("ESTABLISHED", "ESTABLISHED", []),
+        ("ESTABLISHED", "TIME_WAIT", [(T0, 3, "TIME_WAIT")]),
+        ("TIME_WAIT", "TIME_WAIT", []),
+        ("TIME_WAIT", "ESTABLISHED", [(T0 + 5000, 1, "ESTABLISHED")]),
+    ],
+)
+async def test_what_neither_counters_nor_starts_tell_states_do(
+    tmp_path: Path, before: str, after: str, told: list[tuple[int, int, str]]
+) -> None:
+    """Of Open vSwitch's connections nothing else is known."""
+    one = Connection(start_ns=0, id=0, uncounted=1)
+    second = await successor(await predecessor(one.at(tcp_state=before)), tmp_path)
+    poll(second, T0 + 5000, one.at(tcp_state=after))
+    names = ("flowStartMilliseconds", "flowEndReason", "tcpState")
+    assert rows(second.due(T0 + 5000 + IDLE), *names) == told
+
+
 async def test_what_the_kernel_lists_no_more_is_forgotten(tmp_path: Path) -> None:
     second = await successor(await predecessor(ONE, TWO), tmp_path)
     for at in (5000, 10_000, 15_000):
@@ -119,6 +141,52 @@ async def test_what_ended_while_no_exporter_ran_is_counted(tmp_path: Path) -> No
     for at in (5000, 10_000, 15_000):
         poll(third, T0 + at)
     assert third.stats.ended_unobserved == 0
+
+
+async def test_what_was_missed_is_counted_once_however_often_exporters_are_killed(
+    tmp_path: Path,
+) -> None:
+    """ONE ended while none ran, another one has a key now, and of the last the end was seen."""
+    again = ONE.at(id=3, source_port=3)
+    last = ONE.at(id=4, source_port=4)
+    second = await successor(await predecessor(ONE, again, last), tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, again.at(start_ns=1_004 * SECOND), last)
+    event(second, T0 + 16_000, ended(last, 1, 100, 0, 0))
+    second.due(T0 + 16_000)
+    assert second.stats.ended_unobserved == 2
+    third = table()
+    await StateFile(tmp_path, "node/1", third).start()
+    for at in (20_000, 25_000, 30_000):
+        poll(third, T0 + at, again.at(start_ns=1_004 * SECOND))
+    assert third.stats.ended_unobserved == 0
+
+
+async def test_what_is_not_wanted_any_more_is_not_missed(tmp_path: Path) -> None:
+    udp = Connection(id=7, protocol=17, tcp_state=None, counters=(1, 100, 0, 0))
+    second = await successor(await predecessor(ONE, udp), tmp_path, scope=Scope(("tcp",)))
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, udp)
+    assert second.stats.ended_unobserved == 1
+
+
+async def test_what_was_of_another_zone_is_not_missed(tmp_path: Path) -> None:
+    """The predecessor was there before Antrea's gateway."""
+    inner = ONE.at(id=5, zone=65520)
+    second = await successor(
+        await predecessor(ONE, inner), tmp_path, default_zone=DefaultZone(capacity=8)
+    )
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at, ONE)
+    assert second.stats.ended_unobserved == 1
+
+
+async def test_of_what_is_not_counted_nothing_is_missing(tmp_path: Path) -> None:
+    uncounted = Connection(uncounted=1)
+    second = await successor(await predecessor(ONE.at(id=2), uncounted), tmp_path)
+    for at in (5000, 10_000, 15_000):
+        poll(second, T0 + at)
+    assert second.stats.ended_unobserved == 1
 
 
 async def test_without_a_predecessor(tmp_path: Path) -> None:

@@ -179,7 +179,9 @@ async def test_without_events(traffic: Traffic) -> None:
     assert counted(collector, traffic) == traffic.expected
 
 
-async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
+async def test_lost_events_are_made_up_for_by_a_poll(
+    traffic: Traffic, caplog: pytest.LogCaptureFixture
+) -> None:
     async with exporting(poll_s=60.0, buffer=4096) as (node, collector):
         traffic.send(range(500), 100)
         await until(lambda: node.conntrack.stats.overruns > 0)
@@ -188,6 +190,7 @@ async def test_lost_events_are_made_up_for_by_a_poll(traffic: Traffic) -> None:
         await until(lambda: counted(collector, traffic) == traffic.expected)
         forget_all()
         await until(lambda: node.watch.stats.polls >= 3, "a poll after more lost events")
+        assert caplog.text.count("the kernel dropped events") == 1  # a minute
     assert counted(collector, traffic) == traffic.expected
 
 
@@ -230,14 +233,15 @@ async def test_a_poll_that_was_cut_short_ends_nothing_and_is_repeated(
 
 
 async def test_a_poll_that_the_kernel_refuses_is_not_the_end(
-    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with exporting(poll_s=0.05) as (node, collector):
         with monkeypatch.context() as patch:
             patch.setattr(node.conntrack, "poll", _refuse)
-            await until(lambda: node.watch.stats.failures >= 2)
+            await until(lambda: node.watch.stats.failures >= 3)
         traffic.send(range(3), 100)
         await until(lambda: counted(collector, traffic) == traffic.expected)
+    assert caplog.text.count("connections not polled: no") == 1  # a minute
 
 
 def _refuse() -> None:

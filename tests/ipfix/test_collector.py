@@ -252,6 +252,30 @@ def test_a_changed_template_counts_from_there(leaf: Leaf) -> None:
     assert (stats.templates, stats.templates_repeated, stats.templates_changed) == (1, 0, 1)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        wire.templates(wire.template(256, *[PORT] * 3)),  # of too many fields
+        wire.templates(wire.template(256, (IANA, 83, 0))),  # of no bytes
+        wire.set_of(2, pack(">HH", 256, 2), wire.specifiers(PORT)),  # cut short
+        wire.set_of(2, pack(">HH", 256, 2049), wire.specifiers(*[PORT] * 2049)),
+        wire.options_template(256, 0, PORT),
+        wire.set_of(3, pack(">HHB", 256, 1, 0)),
+    ],
+)
+def test_what_is_refused_in_the_place_of_a_template_ends_that(leaf: Leaf, body: bytes) -> None:
+    """What follows has the form of the refused one: in the former one it would be any numbers."""
+    limits = CollectorLimits(template_fields=2)
+    fed = fed_in_every_manner(leaf, wire.message(PORTS, port(1), body, port(2)), limits=limits)
+    assert ports_of(fed) == [1]
+    assert TemplateWithdrawn(7, 256) in fed.events
+    assert len(faults_of(fed)) == 2
+    assert faults_of(fed)[1].reason == "no-template"
+    assert fed.session.template_bytes == 0
+    again = wire.message(PORTS, body, PORTS, port(3))
+    assert ports_of(fed_in_every_manner(leaf, again, limits=limits)) == [3]
+
+
 def test_withdrawal(leaf: Leaf) -> None:
     gone = wire.templates(wire.withdrawal(256))
     fed = fed_in_every_manner(leaf, wire.message(PORTS, port(1), gone, port(2), PORTS, port(3)))

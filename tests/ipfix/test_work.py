@@ -1,6 +1,7 @@
 """What one call does for a peer is bounded, whatever the peer sends; the rest waits."""
 
 import itertools
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -183,3 +184,26 @@ def test_plans_are_bounded_and_the_used_ones_stay(monkeypatch: pytest.MonkeyPatc
         fields = [(77 + number, 1 + at, 4) for at in range(250)]
         session.receive(wire.message(wire.templates(wire.template(300, *fields))))
     assert len(buffer.plans) <= plan.MAX_PLANNED_FIELDS / 250
+
+
+@pytest.mark.parametrize(("fields", "templates"), [(4, 250), (250, 40)])
+def test_templates_take_no_more_than_is_counted(fields: int, templates: int) -> None:
+    """A program is in memory for each template of each session: not as objects of Python's."""
+    buffer = RecordBuffer(EXPORTED, StringTable())
+    streams = [
+        wire.message(
+            wire.templates(
+                wire.template(256 + n, PORT, *[(4242, 1 + at, 1) for at in range(fields)])
+            )
+        )
+        for n in range(templates)
+    ]
+    peer(buffer).receive(b"".join(streams))  # what sessions share
+    session = peer(buffer)
+    tracemalloc.start()
+    for stream in streams:
+        session.receive(stream)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert session.stats.templates == templates
+    assert taken < session.template_bytes

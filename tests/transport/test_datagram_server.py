@@ -296,17 +296,30 @@ async def test_who_is_quiet_for_long_gives_way_when_all_have_sent_records(
 
 async def test_templates_of_one_address_leave_room_for_those_of_others() -> None:
     handlers = Recorders()
-    async with serving(handlers, DatagramLimits(template_bytes=10_000)) as server:
+    async with serving(handlers, DatagramLimits(template_bytes=100_000)) as server:
         with sender(server) as greedy, sender(server, "127.0.0.7") as modest:
-            modest.send(b"t4000")
-            greedy.send(b"t5500")
+            modest.send(b"t40000")
+            greedy.send(b"t55000")
             await until(lambda: len(handlers) == 2)
-            greedy.send(b"t1000")
+            greedy.send(b"t10000")
             await until(lambda: server.stats.errors)
             assert server.stats.errors == {"template-memory": 1}
-            modest.send(b"t4000")
-            await until(lambda: handlers.of(port_of(modest)).template_bytes == 8000)
+            modest.send(b"t40000")
+            await until(lambda: handlers.of(port_of(modest)).template_bytes == 80_000)
             assert not handlers.of(port_of(modest)).ended
+
+
+async def test_the_templates_of_an_exporter_always_have_room() -> None:
+    handlers = Recorders()
+    async with serving(handlers, DatagramLimits(template_bytes=40_000)) as server:
+        with sender(server) as one, sender(server) as another, sender(server) as third:
+            for sock in (one, another, third):
+                sock.send(b"t32000")
+            await until(lambda: len(handlers) == 3 and all(each.got for each in handlers))
+            third.send(b"t1000")
+            await until(lambda: server.stats.errors)
+            assert server.stats.errors == {"template-memory": 1}
+            assert [handler.ended for handler in handlers] == [0, 0, 1]
 
 
 async def test_sessions_are_looked_at_and_end_when_they_are_idle(

@@ -665,6 +665,89 @@ def test_peer_that_does_not_close_is_read_to_its_end(run: Run) -> None:
     run(main())
 
 
+def test_peers_that_never_close_and_always_send_do_not_keep_a_stop_waiting(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Flooded(Recorder):
+        sock: socket.socket
+        reads = 0
+
+        def data_received(self, data: memoryview) -> float:
+            self.reads += 1
+            with contextlib.suppress(BlockingIOError):
+                self.sock.send(bytes(len(data)))
+            return super().data_received(data)
+
+    async def main() -> None:
+        made: list[Flooded] = []
+
+        def factory(peer: Peer) -> Flooded:
+            made.append(Flooded(peer))
+            made[-1].sock = next(s for s in floods if s.getsockname()[1] == peer.port)
+            return made[-1]
+
+        floods = [socket.socket() for _ in range(3)]
+        server = Server(factory, drain_s=0.05)
+        await server.start()
+        for sock in floods:
+            sock.connect(("127.0.0.1", server.port))
+            sock.setblocking(False)
+            sock.send(b"a")
+        await until(lambda: len(made) == 3 and all(flooded.reads > 3 for flooded in made))
+        read_last = session_module.ServerSession.abandon
+        before: list[int] = []
+
+        def abandon(session: session_module.ServerSession, until_s: float) -> None:
+            before.append(sum(flooded.reads for flooded in made))
+            read_last(session, until_s)
+
+        monkeypatch.setattr(session_module.ServerSession, "abandon", abandon)
+        monkeypatch.setattr(server_module, "LAST_S", 0.0)
+        await server.stop()
+        assert sum(flooded.reads for flooded in made) == before[0]
+        assert [flooded.ends for flooded in made] == [["closed"]] * 3
+        assert server.stats.errors == {"not-finished": 3}
+        for sock in floods:
+            sock.close()
+
+    run(main())
+
+
+def test_who_has_sent_least_is_read_first_when_peers_do_not_close(run: Run) -> None:
+    class Line(Recorder):
+        order: list[int]
+
+        def data_received(self, data: memoryview) -> float:
+            self.order.append(self.peer.port)
+            return super().data_received(data)
+
+    async def main() -> None:
+        order: list[int] = []
+
+        def factory(peer: Peer) -> Line:
+            made = Line(peer, pause_s=60.0)  # none has its turn before the stop
+            made.order = order
+            return made
+
+        server = Server(factory, drain_s=0.0)
+        await server.start()
+        peers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        for sock in peers:
+            sock.sendall(b"a")
+        await until(lambda: len(order) == 3)
+        order.clear()
+        for sock, size in zip(peers, (60_000, 10, 3000), strict=True):
+            sock.sendall(bytes(size))
+        await server.stop()
+        much, least, more = (sock.getsockname()[1] for sock in peers)
+        assert list(dict.fromkeys(order)) == [least, more, much]
+        assert order.count(least) == 1
+        for sock in peers:
+            sock.close()
+
+    run(main())
+
+
 def test_stop_when_peers_wait_to_be_accepted(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()

@@ -12,6 +12,7 @@ from typing import Protocol
 
 JOINED_MS = 250  # what was taken in within so much time is acknowledged together
 MAX_STEPS = 4096  # 17 minutes at full resolution; half as fine where a store is away for longer
+MAX_COUNTS = 1 << 18  # of all steps, some 80 bytes each: the same where there are many sessions
 
 
 class Acknowledgeable(Protocol):
@@ -35,12 +36,23 @@ class _Step:
 
 
 class Acknowledgements:
-    """How far each session is, by cycle; at most `max_steps` of them are kept apart."""
+    """How far each session is, by cycle.
 
-    def __init__(self, *, joined_ms: int = JOINED_MS, max_steps: int = MAX_STEPS) -> None:
+    At most `max_steps` of them are kept apart, and of these no more than what has `max_counts`
+    numbers in all, but for the last.
+    """
+
+    def __init__(
+        self,
+        *,
+        joined_ms: int = JOINED_MS,
+        max_steps: int = MAX_STEPS,
+        max_counts: int = MAX_COUNTS,
+    ) -> None:
         self._steps: deque[_Step] = deque()
+        self._counts = 0  # of all steps
         self._joined_ms = joined_ms
-        self._max_steps = max_steps
+        self._max_steps, self._max_counts = max_steps, max_counts
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -55,22 +67,31 @@ class Acknowledgements:
             newest = _Step(cycle, now_ms)
             self._steps.append(newest)
         newest.cycle = cycle
+        self._counts -= len(newest.counts)
         newest.counts |= counts
-        if len(self._steps) > self._max_steps:
+        self._counts += len(newest.counts)
+        while self._are_too_many():
             self._join()
 
     def settle(self, watermark: int) -> None:
         """Tell sessions what of theirs is durable, now that all before the watermark is."""
         durable: dict[Acknowledgeable, int] = {}
         while self._steps and self._steps[0].cycle < watermark:
-            durable |= self._steps.popleft().counts
+            counts = self._steps.popleft().counts
+            self._counts -= len(counts)
+            durable |= counts
         for session, count in durable.items():
             session.acknowledge(count)
 
     def forget(self, session: Acknowledgeable) -> None:
         """Keep nothing of a session that is over."""
         for step in self._steps:
-            step.counts.pop(session, None)
+            self._counts -= step.counts.pop(session, None) is not None
+
+    def _are_too_many(self) -> bool:
+        if len(self._steps) > self._max_steps:
+            return True
+        return self._counts > self._max_counts and len(self._steps) > 1
 
     def _join(self) -> None:
         """Keep every other step: what is of the one before waits for it."""
@@ -79,3 +100,4 @@ class Acknowledgements:
             other.counts = one.counts | other.counts
         rest = steps[1::2] + steps[len(steps) - len(steps) % 2 :]
         self._steps = deque(rest)
+        self._counts = sum(len(step.counts) for step in rest)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from flowvis.aggregator.correlation.relayed import number_originals
 from flowvis.aggregator.correlator import Correlator
+from flowvis.aggregator.enrichment.reported_nodes import LONGEST_NAME
 from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.aggregator.payers import Payers
 from flowvis.aggregator.reporters import Reporter, latest, summed
@@ -30,7 +31,7 @@ from flowvis.ipfix.events import (
     TemplateLearned,
 )
 from flowvis.ipfix.exporter_report import ExporterReport
-from flowvis.ipfix.limits import CollectorLimits
+from flowvis.ipfix.limits import ASSURED_TEMPLATE_BYTES, CollectorLimits
 from flowvis.ipfix.occupancy import Occupant
 from flowvis.ipfix.order import LATE_S
 from flowvis.native.contract.ipfix import MAX_DOMAINS
@@ -50,7 +51,6 @@ PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
 RECORD_S = 2e-6  # what handing a record on costs, until some were
 HAND_ON_S = 0.1  # nobody else is served meanwhile: of records that cost more, fewer go at once
 LEAST_RECORDS = 256
-FIELD_BYTES = 50  # what a field of a template takes
 TEMPLATE_LIFE_S = 1800.0  # over UDP: three times the usual time between two (RFC 7011 section 8.4)
 DELAY_S = 0.04  # how long fewer records wait for company: a call costs as much as 200 records
 
@@ -67,10 +67,12 @@ class Collector:
         limits: CollectorLimits | None = None,
         *,
         waiting_bytes: int = 1 << 62,
+        template_bytes: int = 1 << 62,
         template_life_s: float = TEMPLATE_LIFE_S,
     ) -> None:
         """`waiting_bytes` bounds what all sessions together hold that is not decoded yet.
 
+        `template_bytes` bounds what all their templates take, beside what each may always have.
         Over UDP templates that do not come again within `template_life_s` are forgotten.
         """
         self.stage = stage
@@ -84,6 +86,9 @@ class Collector:
         self._max_waiting = waiting_bytes
         self._waiting: Counter[str] = Counter()  # bytes that wait to be decoded, by address
         self._waiting_bytes = 0
+        self._max_templates = template_bytes
+        self._templates: Counter[str] = Counter()  # bytes of templates, by address
+        self._template_bytes = 0
         self.buffer = RecordBuffer(EXPORTED, correlator.table.strings, FULL_RECORDS)
         self._numbers = itertools.count(1)
         self._former: OrderedDict[str, Reporter] = OrderedDict()
@@ -184,10 +189,30 @@ class Collector:
             detail = f"{address} has sent {waiting} bytes that are not decoded yet; at most "
             raise LimitExceeded("waiting-memory", f"{detail}{share} now, as all sessions do so")
 
+    def hold(self, address: str, more: int) -> None:
+        """Note how much more, or less, the templates of an address take."""
+        self._template_bytes += more
+        self._templates[address] += more
+        if not self._templates[address]:
+            del self._templates[address]
+
+    def check_templates(self, session: "ExporterStream") -> None:
+        """Raise LimitExceeded if templates take too much, this address's more than others'."""
+        if self._template_bytes <= self._max_templates:
+            return
+        if session.template_bytes <= ASSURED_TEMPLATE_BYTES:
+            return
+        address = session.peer.address
+        taken, share = self._templates[address], self._max_templates // len(self._templates)
+        if taken > share:
+            detail = f"templates of {address}, or domains, take {taken} bytes; at most {share} now"
+            raise LimitExceeded("template-memory", f"{detail}, as all sessions have so many")
+
     def memory_bytes(self) -> int:
         """About what receiving takes in memory."""
         sessions = sum(session.own_bytes for session in self.sessions.values())
-        return self._waiting_bytes + self.buffer.memory_bytes + sessions
+        held = self._waiting_bytes + self._template_bytes
+        return held + self.buffer.memory_bytes + sessions
 
     def refused(self, session: "ExporterStream", payer: int) -> None:
         """Say in the log that a session's text has no room any more."""
@@ -214,6 +239,7 @@ class Collector:
             self._correlator.acknowledgements.forget(session)
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
+        self.hold(session.peer.address, -session.template_bytes)
         before = self._former.pop(session.peer.address, None)
         self._former[session.peer.address] = session.reporter(before)
         if len(self._former) > MAX_FORMER:
@@ -266,8 +292,9 @@ class Collector:
     def _node_of_the_last(self) -> str:
         """Return the node that the last record names: exporters name only their own."""
         last = self.buffer.batch().take(slice(-1, None))
-        names = {text for side in NODE_NAMES for text in last.texts(side)} - {""}
-        return names.pop() if len(names) == 1 else ""
+        names = {last.strings.value(int(last[side][0])) for side in NODE_NAMES} - {b""}
+        name = names.pop() if len(names) == 1 else b""
+        return name.decode(errors="replace") if len(name) <= LONGEST_NAME else ""
 
     def _tell(self, peer: Peer, event: Event) -> None:
         who = str(peer)
@@ -309,13 +336,18 @@ class ExporterStream:
         self.peer = peer
         self.number = number
         self._collector = collector
+        self.acknowledged = peer.answer is not None
+        """Whether the exporter is told what is durable."""
         self._session = CollectorSession(
-            str(peer), collector.buffer, limits, self._exporter, datagrams=self.datagrams
+            str(peer),
+            collector.buffer,
+            limits,
+            self._exporter,
+            datagrams=self.datagrams,
+            acknowledged=self.acknowledged,
         )
         self._sources: dict[int, Source] = {}  # by observation domain, of the latest of them
         self.stats = self._session.stats
-        self.acknowledged = peer.answer is not None
-        """Whether the exporter is told what is durable."""
         self.durable = 0
         """How many of the session's records it was told are durable."""
         self.named = ""
@@ -327,6 +359,8 @@ class ExporterStream:
         self._looked_s = float("-inf")
         self.waiting_bytes = 0
         """Bytes that came and are not decoded: of a message that is not whole, or for its turn."""
+        self.template_bytes = 0
+        """About what its templates take in memory, and what is remembered of its domains."""
         self._payer = payer
         self._refused_texts = 0  # of which the log has been asked to say
         self.missed_s: float | None = None
@@ -432,12 +466,15 @@ class ExporterStream:
             self._note_vitals(records)
             self._note_missed()
             self._note_waiting()
+            grown = self._note_templates()
             collector.received(self, records, events)
             if self.stats.refused_texts > self._refused_texts:
                 self._refused_texts = self.stats.refused_texts
                 collector.refused(self, self._payer)
         if self.waiting_bytes:
             collector.check_waiting(self.peer.address)
+        if grown and not self.datagrams:  # of these the server sees to it
+            collector.check_templates(self)
         return records * collector.record_s - (collector.handed_s - handed_s)
 
     def _note_vitals(self, records: int) -> None:
@@ -460,6 +497,14 @@ class ExporterStream:
         if more:
             self.waiting_bytes += more
             self._collector.wait(self.peer.address, more)
+
+    def _note_templates(self) -> bool:
+        """Note what templates take; return whether that is more than before."""
+        more = self._session.template_bytes - self.template_bytes
+        if more:
+            self.template_bytes += more
+            self._collector.hold(self.peer.address, more)
+        return more > 0
 
     def eof(self) -> None:
         """The peer has finished: PeerError inside a message."""
@@ -524,11 +569,6 @@ class ExporterDatagrams(ExporterStream):
     own_bytes = 8 << 10
     datagrams = True
 
-    @property
-    def template_bytes(self) -> int:
-        """About what its templates take in memory."""
-        return self._session.template_fields * FIELD_BYTES
-
     def datagrams_received(self, datagrams: list[bytes]) -> float:
         """Decode; as `data_received`. A datagram that is no message ends nothing."""
         self.last_s = self._session.now_s = time.monotonic()
@@ -547,6 +587,7 @@ class ExporterDatagrams(ExporterStream):
         self._session.now_s = time.monotonic()
         life_s = self._collector.template_life_s
         self._collector.tell(self.peer, self._session.settle(life_s, patience_s=patience_s))
+        self._note_templates()
 
 
 Handler = TypeVar("Handler", bound=ExporterStream)

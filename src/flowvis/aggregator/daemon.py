@@ -201,6 +201,7 @@ class Aggregator:
             self.correlator,
             collecting,
             waiting_bytes=self.budget["receiving"] // 2,
+            template_bytes=self.budget["receiving"] // 4,
             template_life_s=settings.listen.udp.template_lifetime,
         )
         self.collector.asks = lambda: self._past() is not None

@@ -51,25 +51,36 @@ class Commit:
         return StoredBatch(self.batch_id, len(self), first_s, last_s)
 
 
+SET_BACK_S = 60
+"""A clock that is behind by more was set: what is committed has its time from then on."""
+
+
 class BatchIds:
-    """The ids of one writer's batches: none comes twice, whatever the clock does."""
+    """The ids of one writer's batches: none comes twice, whatever the clock does.
+
+    After a clock was set back its seconds come again, under numbers that no batch had before.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock` tells seconds since the epoch."""
         self.writer = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._clock = clock
         self._last = BatchId(self.writer, 0)
+        self._first = self._most = 0  # of the numbers since it was set back, and of all
 
     def next(self) -> BatchId:
         """Return the id of another batch."""
         now_s = int(self._clock())
-        last = self._last
-        if now_s > last.inserted_s:
-            self._last = BatchId(self.writer, now_s)
-        elif last.number < MAX_BATCH_NUMBER:
-            self._last = BatchId(self.writer, last.inserted_s, last.number + 1)
-        else:  # the clock went back a long way
-            self._last = BatchId(self.writer, last.inserted_s + 1)
+        last, at_s, number = self._last, now_s, self._first
+        if now_s <= last.inserted_s:
+            if last.inserted_s - now_s > SET_BACK_S and self._most < MAX_BATCH_NUMBER:
+                number = self._first = self._most + 1
+            elif last.number < MAX_BATCH_NUMBER:
+                at_s, number = last.inserted_s, last.number + 1
+            else:
+                at_s = last.inserted_s + 1
+        self._most = max(self._most, number)
+        self._last = BatchId(self.writer, at_s, number)
         return self._last
 
 

@@ -38,6 +38,7 @@ from flowvis.clickhouse.store import (
     StoreSettings,
 )
 from flowvis.clickhouse.stored_partitions import NO_ROOM, StoredPartitions
+from flowvis.clickhouse.tokens import Tokens
 from flowvis.errors import SettingsError, StoreError
 
 READER = "reader"
@@ -85,6 +86,7 @@ class EmbeddedStore:
         self.name = f"{path}/{settings.database}"
         self._lock = threading.Lock()
         self._session: Any = None
+        self._tokens = Tokens()
         self._features: Features | None = None
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
@@ -103,34 +105,41 @@ class EmbeddedStore:
         kept = self._settings.kept
         layout = TableLayout(self._settings.database)
         Migration(self._execute, layout, features, kept).run()
-        self.rollups = RollupTables(self._execute_beside, layout, alone=True)
+        self.rollups = RollupTables(
+            self._execute_beside, layout, alone=True, options=features.roll_options
+        )
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()
         return features.left_out(kept.records_s)
 
-    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:  # noqa: ARG002  the engine recognises a repeated id by itself
+    def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         """Store a batch in one INSERT; see `Store.insert`."""
         self._probe()
         rows = rows_of(batch, batch_id)
-        self._insert(schema.TABLE, encode(batch, batch_id), batch_id, rows)
+        self._insert(schema.TABLE, encode(batch, batch_id), batch_id, rows, again=again)
 
-    def keep(self, page: Page, *, again: bool = False) -> None:  # noqa: ARG002  as above
+    def keep(self, page: Page, *, again: bool = False) -> None:
         """Store a page of the books; see `Store.keep`."""
         self._probe()
-        self._insert(schema.BOOKS, encode_page(page), page.batch_id, arrived(page.batch_id))
+        rows = arrived(page.batch_id)
+        self._insert(schema.BOOKS, encode_page(page), page.batch_id, rows, again=again)
 
-    def _insert(self, table: str, block: Block, batch_id: BatchId, rows: str) -> None:
+    def _insert(
+        self, table: str, block: Block, batch_id: BatchId, rows: str, *, again: bool
+    ) -> None:
         """Insert a block; `rows` is the condition of what it has.
 
         What the engine cannot store at the end, for lack of room above all, it does not tell. So
         there has to be a new block in the table, or the rows from an attempt before.
         """
+        if again and self._is_there(table, rows):
+            return
         last = self._last_block(table)
         names = ", ".join(column.name for column in block.columns)
         sql = (
             f"INSERT INTO {self._settings.database}.{table} ({names}) SETTINGS"
-            f" async_insert = 0, insert_deduplication_token = '{batch_id}'"
+            f" async_insert = 0, insert_deduplication_token = '{self._tokens.of(batch_id)}'"
         )
         with (
             self._lock,
@@ -140,13 +149,16 @@ class EmbeddedStore:
             for piece in frames(block.parts()):
                 inserter.append(piece)
             inserter.finish()
-        if self._last_block(table) > last:
-            return
-        there = f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}"
-        if not int(self._execute(there)[0][0]):
+        if self._last_block(table) == last and not self._is_there(table, rows):
+            self._tokens.spend(batch_id)
             code, reasons = self._last_errors()
             text = f"{self.name}: {batch_id} was not stored: {reasons}"
             raise StoreError(text, retryable=True, code=code)
+        self._tokens.forget(batch_id)
+
+    def _is_there(self, table: str, rows: str) -> bool:
+        there = f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}"
+        return int(self._execute(there)[0][0]) > 0
 
     def _last_block(self, table: str) -> int:
         """Return the number of the youngest block of a table, merged or not."""

@@ -91,7 +91,7 @@ class Expired:
             return frozenset()
         batches = list(unrolled)
         gone: AbstractSet[BatchId] = frozenset()
-        if aged := self._aged(batches):
+        if aged := self.aged(batches):
             gone = aged.keys() - (await self._note(tables, aged)).keys()
         still = {batch.batch_id for batch in batches}
         self._noted = {known: n for known, n in self._noted.items() if known in still}
@@ -100,7 +100,7 @@ class Expired:
 
     async def of_roll(self, tables: Tables, batches: Sequence[StoredBatch]) -> int:
         """Return how many records of batches went, also as they were rolled just now."""
-        if aged := self._aged(batches):
+        if aged := self.aged(batches):
             await self._note(tables, aged)
         return sum(self._noted.get(batch.batch_id, 0) for batch in batches)
 
@@ -122,7 +122,7 @@ class Expired:
         if found.records > known:
             await self._lose([replace(found, records=found.records - known)])
 
-    def _aged(self, batches: Iterable[StoredBatch]) -> dict[BatchId, StoredBatch]:
+    def aged(self, batches: Iterable[StoredBatch]) -> dict[BatchId, StoredBatch]:
         """Return those whose records are so old that they may be gone."""
         kept_s = self._store.kept.records_s
         before_s = int(self._clock()) - kept_s if kept_s else 0

@@ -11,6 +11,7 @@ from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 
 PERIOD_S = 60
+"""From page to page. A clock that is behind the last one by more was set back."""
 
 Account = tuple[str, str, str, str]
 
@@ -23,6 +24,8 @@ class BookHistory:
     ) -> None:
         self._entries = entries
         self.writer = writer
+        """Another one after each time that the clock was set back, as moments come again then."""
+        self._process, self._set_back = writer, 0
         self._last_s = self._begun_s = began_s
         self._known: dict[Account, int] = {}
         self._open: tuple[Page, dict[Account, int]] | None = None
@@ -39,6 +42,10 @@ class BookHistory:
     def page(self, now_s: int, *, last: bool = False) -> Page | None:
         """Return the page that is to be stored now, if one is: at the `last` whatever there is."""
         if self._open is None:
+            if now_s < self._last_s - (0 if last else PERIOD_S):
+                self._set_back += 1
+                self.writer = f"{self._process}-{self._set_back}"
+                self._last_s = self._begun_s = now_s - 1
             if now_s - self._begun_s < (1 if last else PERIOD_S) or now_s <= self._last_s:
                 return None
             self._begun_s = now_s

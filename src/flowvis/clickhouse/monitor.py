@@ -25,7 +25,7 @@ from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
-from flowvis.clickhouse.stored_partitions import TOO_LARGE, Dropped, StoredPartitions
+from flowvis.clickhouse.stored_partitions import REFUSED, Dropped, StoredPartitions
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.clock import utc
@@ -108,7 +108,7 @@ class Monitor:
         self._unnoted: list[tuple[Partition, Outcome]] = []
         """What became of partitions, and could not be noted yet."""
         self._refused: dict[tuple[str, str], tuple[float, str]] = {}
-        """What is too large for the server to drop: when it said so (monotonic), and how."""
+        """What the server refuses to drop: when it said so (monotonic), and how."""
         self._crowded_s: float | None = None
         """When something of the newest hour went last."""
         self._seen: Sequence[Server] = ()
@@ -266,7 +266,9 @@ class Monitor:
             self._crowded_s = now_s
         left = max(short.values(), default=0)
         why = next((each for each in short if short[each] == left), "")
-        text = f"{why}: {left} bytes too many, and all else is of the newest hour or day"
+        refused = next((text for _, text in self._refused.values()), "")
+        rest = refused or "all else is of the newest hour or day"
+        text = f"{why}: {left} bytes too many, and {rest}"
         self._short(left, text if left else "")
 
     def _short(self, left: int, problem: str) -> None:
@@ -287,9 +289,10 @@ class Monitor:
 
         Parts of one table follow each other in time: what is left is whole from the last one on.
         """
-        begins = self._store.begins
-        begins[each.table] = max(begins.get(each.table, 0), each.end_s)
-        self._store.lost = [*self._store.lost, *_lost(each)]
+        store, begins = self._store, self._store.begins
+        before_s, before = begins.get(each.table), store.lost
+        begins[each.table] = max(before_s or 0, each.end_s)
+        store.lost = told = [*before, *_lost(each)]
         try:
             await self._call(stored.note, each, Outcome.GOES)
             self._last_drop_s = time.monotonic()
@@ -298,8 +301,12 @@ class Monitor:
         try:
             went = await self._call(stored.drop, each)
         except StoreError as error:
-            if error.code != TOO_LARGE:
+            if error.code not in REFUSED:
                 raise
+            del begins[each.table]  # all of it is there
+            if before_s is not None:
+                begins[each.table] = before_s
+            store.lost = before if store.lost is told else store.lost
             went, text = False, f"cannot drop {each.table} from {utc(each.begin_s)}: {error}"
             self._refused[each.known] = time.monotonic(), text
         self._unnoted.append((each, Outcome.WENT if went else Outcome.STAYS))

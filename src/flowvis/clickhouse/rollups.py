@@ -15,15 +15,20 @@ from the roll-ups for good (`expired`).
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
+from flowvis.clickhouse.schema import outlived, repeated
 from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.schema.claims import USED_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.partitions import Lost
@@ -41,10 +46,17 @@ LAST_S = 5.0  # for what is left at the end
 LONGEST_PAUSE_S = 30.0
 SCAN_S = 300.0  # between looks at what other writers have left, of a store that others write to
 SCAN_BACK_S = 4 * 3600
+WHOLE_S = 86_400.0  # between looks at all of it: what was in a spool for longer may be left as well
 ALIVE_S = 600  # who committed within so long, and rolled that, will again
 PROGRESS_S = 30.0
+FORGET_S = 86_400.0  # between looks for notes that nobody needs any more
 NOTED_S = 60.0  # clocks that differ, and a note on its way
+CLAIM_S = 2.0  # until claims of the same second are there; more where they come by replication
+REPLICATED_CLAIM_S = 5.0
+CLAIMED_BATCHES = 2000  # at once, as that is what takes the time
 STAGE = "clickhouse"  # of the ledger: what it sent is stored
+FETCHED_S = 600.0  # replicas that are later than that by far are not asked
+FETCHED_LOOKS = 3  # within which what was just stored is on all of them, as a rule
 STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
 
 Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
@@ -84,6 +96,8 @@ class RollupTables:
     ) -> None:
         """`alone`: nobody else can write to the store. `options` are those of an INSERT there."""
         self.alone = alone
+        self.replicated = bool(layout.cluster)
+        """Who is asked may lack what was just stored."""
         self._execute = execute
         self._layout = layout
         self._options = options or {}
@@ -111,6 +125,14 @@ class RollupTables:
         """
         return schema.read_taken(self._execute(schema.taken_sql(self._layout, roll), {}))
 
+    def claim(self, rollup: Rollup, claimant: str, batches: Sequence[BatchId]) -> None:
+        """Say that batches are going to be rolled by somebody, unless another one was first."""
+        self._execute(claim_sql(self._layout, rollup, claimant, batches), self._options)
+
+    def claimants(self, rollup: Rollup, batches: Sequence[BatchId]) -> dict[BatchId, str]:
+        """Return who was first, of batches of the same moments as well."""
+        return read_claims(self._execute(claims_sql(self._layout, rollup, batches), {}))
+
     def committed(self, before_s: int) -> Lost | None:
         """Return what the books have of after all that was rolled, and before a moment (s)."""
         ((until_s,),) = self._execute(schema.rolled_until_sql(self._layout), {})
@@ -125,18 +147,45 @@ class RollupTables:
         """Return how many records there are of each batch that was inserted in a span (s)."""
         return schema.read_there(self._execute(schema.there_sql(self._layout, from_s, to_s), {}))
 
+    def forget(self, now_s: float) -> list[str]:
+        """Drop notes of months that no record is of any more; return which, as YYYYMM."""
+        layout = self._layout
+        ((oldest,),) = self._execute(outlived.oldest_day_sql(layout), {})
+        months = [str(month) for (month,) in self._execute(outlived.months_sql(layout), {})]
+        gone = list(outlived.outlived(months, str(oldest), now_s))
+        for month in gone:
+            self._execute(outlived.drop_sql(layout, month), {})
+        return gone
+
     def note(self, roll: Roll, *, done: bool) -> None:
         """Note that a roll begins or is done."""
         self._execute(schema.note_sql(self._layout, roll, done=done), self._options)
 
     def roll(self, roll: Roll) -> None:
         """Roll; nothing happens if this roll was stored before."""
-        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": roll.token, **self._options}
+        self._roll(roll, roll.token)
+
+    def roll_anew(self, roll: Roll) -> None:
+        """Roll what is known not to be there, though the engine may take it for a repetition."""
+        self._roll(roll, f"{roll.token}-{secrets.token_hex(4)}")
+
+    def lacks(self, roll: Roll) -> bool:
+        """Whether there is nothing of a roll that was acknowledged; False if nobody can say."""
+        before, after = (
+            self._sums(repeated.rolled_sums_sql(self._layout, roll, with_it=with_it))
+            for with_it in (False, True)
+        )
+        return before != after and self.sums(roll.rollup.name, *repeated.span_of(roll)) == before
+
+    def _roll(self, roll: Roll, token: str) -> None:
+        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": token, **self._options}
         self._execute(schema.roll_sql(self._layout, roll), options)
 
     def sums(self, table: str, from_s: int, to_s: int) -> tuple[int, ...]:
         """Return the sums of a span of records, or of a roll-up, in the order of `SUMS`."""
-        sql = schema.sums_sql(self._layout, table, from_s, to_s)
+        return self._sums(schema.sums_sql(self._layout, table, from_s, to_s))
+
+    def _sums(self, sql: str) -> tuple[int, ...]:
         found = next(iter(self._execute(sql, {})), ())
         return tuple(int(value) for value in found)
 
@@ -214,6 +263,10 @@ class _Queue:
         """Rolls that were tried, or noted by a process before: to be repeated as they were."""
         self.new: set[str] = set()
         """Names of those among them that nothing was noted of yet."""
+        self.claimed: AbstractSet[BatchId] = frozenset()
+        """Batches that others may roll as well, and that we have the first claim of."""
+        self.claimed_at_s = 0.0
+        """When we claimed them, by the monotonic clock."""
         self.last_step = 0
 
     @property
@@ -272,9 +325,13 @@ class Roller:
         self._clock = clock
         self._queues = [_Queue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
         self._under_way: StoredBatch | None = None
+        self._just_stored: dict[BatchId, float] = {}
+        """When batches of ours were stored, by the monotonic clock: of the last ones, in order."""
         self._numbers = 0
         self._scan_at_s: float | None = None
         """When the store is looked through for what nobody has rolled; None: at once, wholly."""
+        self._whole_at_s = 0.0
+        """When it was looked through wholly, by the monotonic clock."""
         self._more = False
         """Whether there were more batches than were looked at."""
         self._others_at_s = 0
@@ -283,6 +340,8 @@ class Roller:
         """When the store was looked through last."""
         self._pause_s = 0.0
         self._said_s = 0.0
+        self._forgot_at_s: float | None = None
+        """When notes that nobody needs were looked for, by the monotonic clock."""
         self._expired = Expired(store, self.stats, self._call, clock)
         self._compared: tuple[int, int] | None = None
         """The span whose sums were last compared with those of its records."""
@@ -308,6 +367,11 @@ class Roller:
         batch, self._under_way = self._under_way, None
         if batch is None or self._store.rollups is None:
             return
+        if self._store.rollups.replicated:
+            now_s, just = time.monotonic(), self._just_stored
+            just[batch.batch_id] = now_s
+            while just[oldest := next(iter(just))] <= now_s - FETCHED_S:
+                del just[oldest]
         for queue in self._queues:
             queue.waiting[batch.batch_id] = batch
 
@@ -370,7 +434,7 @@ class Roller:
         tables = self._store.rollups
         if tables is None:
             return
-        if self._scan_at_s is None or self._clock() >= self._scan_at_s:
+        if self._scan_at_s is None or self._is_due(self._scan_at_s, tables):
             await self._scan(tables)
         unrolled = (batch for queue in self._queues for batch in queue.unrolled)
         for known in await self._expired.look(tables, unrolled):
@@ -388,6 +452,26 @@ class Roller:
             self._scan_at_s, self._more = None, False
         self._settle()
         await self._compare(tables)
+        await self._forget(tables)
+
+    async def _forget(self, tables: RollupTables) -> None:
+        """Have notes go that nobody needs, now and then; it is no matter if they do not."""
+        now_s = time.monotonic()
+        if self._forgot_at_s is not None and now_s - self._forgot_at_s < FORGET_S:
+            return
+        self._forgot_at_s = now_s
+        try:
+            gone = await self._call(tables.forget, self._clock())
+        except StoreError as error:
+            log.warning("roll-ups: cannot drop notes of records that are gone: %s", error)
+            return
+        if gone:
+            log.info("roll-ups: dropped the notes of records that are gone: %s", ", ".join(gone))
+
+    def _is_due(self, moment_s: float, tables: RollupTables) -> bool:
+        """Whether a look is due at a moment; where the clock was set back it is, at once."""
+        left_s = moment_s - self._clock()
+        return left_s <= 0 or (left_s > SCAN_S and not tables.alone)
 
     def _next(self, queue: _Queue, *, everything: bool) -> Roll | None:
         """Return the roll that is to be tried now."""
@@ -406,12 +490,17 @@ class Roller:
 
     async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
         started = time.monotonic()
-        if roll.name in queue.new:
+        await self._see_all(tables, roll)
+        repeats = roll.name not in queue.new
+        if not repeats:
             roll = await self._left(tables, queue, roll)
             queue.new.discard(roll.name)
             if not roll.batches:
                 return
         await self._call(_roll, tables, roll)
+        if repeats and not tables.replicated and await self._call(tables.lacks, roll):
+            log.warning("%s: %d records were taken for rolled", queue.rollup.name, roll.records)
+            await self._call(tables.roll_anew, roll)
         gone = await self._expired.of_roll(tables, roll.batches)
         await self._call(partial(tables.note, roll, done=True))
         with contextlib.suppress(ValueError):  # the store is looked at anew
@@ -420,11 +509,34 @@ class Roller:
         self.stats.records += roll.records - gone
         self.stats.seconds += time.monotonic() - started
 
+    async def _see_all(self, tables: RollupTables, roll: Roll) -> None:
+        """Make sure that who is asked has all of what we have just stored; else StoreError.
+
+        A roll would not notice, and what it lacks would be missing from then on.
+        """
+        since_s = time.monotonic() - FETCHED_S
+        last = {known for known, at_s in self._just_stored.items() if at_s > since_s}
+        ours = [batch for batch in roll.batches if batch.batch_id in last]
+        aged = self._expired.aged(ours)
+        if not (fresh := [batch for batch in ours if batch.batch_id not in aged]):
+            return
+        moments = [batch.batch_id.inserted_s for batch in fresh]
+        span = min(moments), max(moments) + 1
+        for _ in range(FETCHED_LOOKS):
+            there: dict[BatchId, int] = await self._call(tables.there, *span)
+            lacking = sum(batch.records > there.get(batch.batch_id, 0) for batch in fresh)
+            if not lacking:
+                return
+            await asyncio.sleep(LOOK_S)
+        text = f"replicas have not yet all records of {lacking} batches that were just stored"
+        raise StoreError(text, retryable=True)
+
     async def _left(self, tables: RollupTables, queue: _Queue, roll: Roll) -> Roll:
         """Return what of a new roll nobody else has begun, and leave the rest to whoever has.
 
         What waits for long, as nothing can be rolled for a while, is what another one takes: what
-        is ours as what is not. So who comes to it first has noted that, and does it alone.
+        is ours as what is not. So who comes to it first has noted that, and does it alone; and of
+        those who come at once it is who was first to claim it.
         """
         left_s = int(self._clock()) - queue.pace.left_s
         ids = [batch.batch_id for batch in roll.batches]
@@ -432,8 +544,11 @@ class Roller:
             known.writer == self._writer and known.inserted_s > left_s + NOTED_S for known in ids
         ):
             return roll
+        lost = await self._claim(tables, queue, roll)
         taken = await self._call(tables.taken, roll)
-        rest = tuple(batch for batch in roll.batches if batch.batch_id not in taken)
+        unnoted = [batch for batch in roll.batches if batch.batch_id not in taken]
+        rest = tuple(batch for batch in unnoted if batch.batch_id not in lost)
+        queue.others += [batch for batch in unnoted if batch.batch_id in lost]  # until it is noted
         if others := [b for b in roll.batches if taken.get(b.batch_id) is False]:
             queue.others += others
             self._scan_at_s = None  # a roll is taken over wholly, if ever
@@ -443,9 +558,24 @@ class Roller:
             queue.begun[place : place + 1] = [left] if rest else []
         return left
 
+    async def _claim(self, tables: RollupTables, queue: _Queue, roll: Roll) -> AbstractSet[BatchId]:
+        """Claim what is to be rolled, and return what of it another one has the first claim of."""
+        wanted = {batch.batch_id for batch in roll.batches}
+        if queue.claimed_at_s > time.monotonic() - USED_S and wanted <= queue.claimed:
+            return frozenset()
+        more = islice(queue.waiting, max(CLAIMED_BATCHES - len(wanted), 0))
+        ids = list(dict.fromkeys([*wanted, *more]))
+        claimed_at_s = time.monotonic()
+        await self._call(tables.claim, queue.rollup, self._writer, ids)
+        await asyncio.sleep(REPLICATED_CLAIM_S if tables.replicated else CLAIM_S)
+        first: dict[BatchId, str] = await self._call(tables.claimants, queue.rollup, ids)
+        queue.claimed = {known for known in ids if first.get(known) == self._writer}
+        queue.claimed_at_s = claimed_at_s
+        return wanted - queue.claimed
+
     async def _scan(self, tables: RollupTables) -> None:
         """Look for what was not rolled: by a process before, by others, before there were any."""
-        whole = self._scan_at_s is None
+        whole = self._scan_at_s is None or time.monotonic() - self._whole_at_s >= WHOLE_S
         now_s = int(self._clock())
         # All that is there, also what may go by its age at any moment; or what is new, and what
         # another one has begun, however old: should he be dead, nobody else would find that.
@@ -461,6 +591,7 @@ class Roller:
             if whole:
                 self._scan_at_s = None
             raise
+        self._whole_at_s = time.monotonic() if whole else self._whole_at_s
         self._more = len(batches) >= schema.SCAN_BATCHES
         strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
         self._others_at_s = 0 if tables.alone else max([others_at_s, *strangers])

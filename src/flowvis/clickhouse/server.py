@@ -48,6 +48,7 @@ from flowvis.clickhouse.store import (
     StoreSettings,
 )
 from flowvis.clickhouse.stored_partitions import StoredPartitions
+from flowvis.clickhouse.tokens import Tokens
 from flowvis.errors import StoreError
 
 # The driver logs with tracebacks what it also raises, and we report that.
@@ -64,7 +65,10 @@ CLUSTER_INSERT: dict[str, int | str] = {"insert_distributed_sync": 1, "insert_de
 # up soon.
 FRESH: dict[str, int | str] = {"max_replica_delay_for_distributed_queries": 2}  # s; else 300
 ONLY_FRESH: dict[str, int | str] = {"fallback_to_stale_replicas_for_distributed_queries": 0}
+# What is asked one after the other is answered by the same replicas.
+SAME_REPLICAS: dict[str, int | str] = {"load_balancing": "in_order"}
 STALE_S = 60.0
+_EPISODE_S = 120.0  # without an answer that all are behind
 _STALE = 369  # ALL_REPLICAS_ARE_STALE
 # A roll is gathered and split by one server, so that its parts are the same in each attempt.
 ROLLED_INSERT: dict[str, int | str] = {"parallel_distributed_insert_select": 0}
@@ -196,6 +200,41 @@ class _Client(Client):  # type: ignore[misc]  # as above
             self.receive_end_of_insert_query()
 
 
+class _Behind:
+    """Whether all replicas are behind, and for how long."""
+
+    def __init__(self) -> None:
+        self._since_s: float | None = None
+        self._last_s = 0.0
+
+    @property
+    def for_long(self) -> bool:
+        """Whether none has had all that was asked for, for so long that less has to do."""
+        now_s = time.monotonic()
+        since_s = self._since_s
+        return since_s is not None and since_s <= now_s - STALE_S and not self._is_past(now_s)
+
+    def over(self) -> None:
+        """There was an answer."""
+        self._since_s = None
+
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Note when the server says that they are."""
+        try:
+            yield
+        except errors.ServerException as error:
+            now_s = time.monotonic()
+            if error.code == _STALE:
+                if self._since_s is None or self._is_past(now_s):
+                    self._since_s = now_s
+                self._last_s = now_s
+            raise
+
+    def _is_past(self, now_s: float) -> bool:
+        return now_s - self._last_s > _EPISODE_S
+
+
 class ServerStore:
     """A store on a server; see `Store` for the methods."""
 
@@ -207,10 +246,11 @@ class ServerStore:
         self.name = f"{host}:{port or (9440 if secure else 9000)}/{settings.database}"
         self._client: _Client | None = None
         self._features: Features | None = None
+        self._tokens = Tokens()
         self._complete = False
         """As far as we know all servers of the cluster have the schema."""
         self._away = ""
-        self._stale_since_s: float | None = None  # since no replica had all that was asked for
+        self._behind, self._behind_beside = _Behind(), _Behind()
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
         self.begins: dict[str, int] = {}
@@ -229,6 +269,7 @@ class ServerStore:
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
+        self._features = None  # it may be another one by now, of another version
         features = self._probe()
         kept = self._settings.kept
         layout = TableLayout(self._settings.database, self._settings.cluster)
@@ -237,9 +278,9 @@ class ServerStore:
         execute = self._execute_on_cluster if clustered else self._execute
         Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
         self._complete = True
-        if features.rollups:
-            options = CLUSTER_INSERT | ROLLED_INSERT if clustered else {}
-            self.rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
+        options = features.roll_options | (CLUSTER_INSERT | ROLLED_INSERT if clustered else {})
+        rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
+        self.rollups = rollups if features.rollups else None
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()
@@ -285,7 +326,7 @@ class ServerStore:
         if features.asynchronous:
             options["async_insert"] = 0
         if features.deduplication:
-            options["insert_deduplication_token"] = str(batch_id)
+            options["insert_deduplication_token"] = self._tokens.of(batch_id)
         if cluster:
             options |= CLUSTER_INSERT
         try:
@@ -296,6 +337,11 @@ class ServerStore:
                 raise
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
+        if rows and not self._is_there(table, rows):
+            self._tokens.spend(batch_id)
+            text = f"{self.name}: {batch_id} was acknowledged as a repetition, and is not there"
+            raise StoreError(text, retryable=True)
+        self._tokens.forget(batch_id)
 
     def checkpoints(self, wanted: Wanted) -> Answer:
         """Return the last record of each connection; see `Store.checkpoints`."""
@@ -304,13 +350,13 @@ class ServerStore:
         client = self._make_client(answer_bytes=most, as_bytes=True)
         sql = question(TableLayout(settings.database, settings.cluster), wanted)
         try:
-            with _errors(self.name), self._noting_stale():
+            with _errors(self.name), self._behind.noting():
                 running = client.execute(_running(settings.cluster))
                 if running[0][0]:
                     raise StoreError(f"{self.name}: an INSERT is still running", retryable=True)
-                options = {**room_for(sql), **self._of_replicas()}
+                options = {**room_for(sql), **self._of_replicas(self._behind)}
                 columns = client.execute(sql, columnar=True, settings=options)
-            self._stale_since_s = None
+            self._behind.over()
         finally:
             client.disconnect()
         try:
@@ -320,26 +366,14 @@ class ServerStore:
                 f"{self.name}: no answer to what was asked: {error}", retryable=True
             ) from error
 
-    def _of_replicas(self) -> dict[str, int | str]:
+    def _of_replicas(self, behind: "_Behind") -> dict[str, int | str]:
         """Return which replicas are to answer: those that have all, until none had for long.
 
         What one that is gone had alone would else be waited for until it is back.
         """
         if not self._settings.cluster:
             return {}
-        since_s = self._stale_since_s
-        late = since_s is not None and time.monotonic() - since_s >= STALE_S
-        return FRESH if late else FRESH | ONLY_FRESH
-
-    @contextmanager
-    def _noting_stale(self) -> Iterator[None]:
-        """Note since when no replica has all that is asked for."""
-        try:
-            yield
-        except errors.ServerException as error:
-            if error.code == _STALE and self._stale_since_s is None:
-                self._stale_since_s = time.monotonic()
-            raise
+        return FRESH if behind.for_long else FRESH | ONLY_FRESH
 
     def ask(self, sql: str, *, max_rows: int = MAX_ROWS, max_length: int = MAX_LENGTH) -> Query:
         """Prepare one statement, for a connection of its own; see `Store.ask`."""
@@ -378,6 +412,9 @@ class ServerStore:
                 f"{self.name}: an earlier attempt to insert {batch_id} is still running",
                 retryable=True,
             )
+        return self._is_there(table, rows)
+
+    def _is_there(self, table: str, rows: str) -> bool:
         found = self._execute(f"SELECT count() FROM {self._settings.database}.{table} WHERE {rows}")
         return bool(found[0][0])
 
@@ -406,10 +443,13 @@ class ServerStore:
 
     def _execute_beside(self, sql: str, options: Mapping[str, int | str]) -> list[tuple[Any, ...]]:
         """Execute on a connection of its own, beside what is inserted."""
-        with self._lock_beside, _errors(self.name):
+        settings = {**self._of_replicas(self._behind_beside), **options}
+        if self._settings.cluster:
+            settings = SAME_REPLICAS | settings
+        with self._lock_beside, _errors(self.name), self._behind_beside.noting():
             if self._beside is None:
                 self._beside = self._make_client()
-            rows: list[tuple[Any, ...]] = self._beside.execute(sql, settings=dict(options))
+            rows: list[tuple[Any, ...]] = self._beside.execute(sql, settings=settings)
         return rows
 
     def _connected(self) -> _Client:

@@ -251,6 +251,7 @@ class Spooling:
                 await self._follow()
                 if self._is_needed():
                     await self._spool_all()
+                if self.spool is None or self.spool.is_open:
                     self.problem = ""
             except SpoolError as error:
                 self._failed(error)
@@ -289,6 +290,8 @@ class Spooling:
                     uncommitted.spooling = None
                     if commit is not None and commit.entry is None:
                         uncommitted.put_back(commit.batches)
+            if commit is not None and commit.entry is None and not self._refused_bytes:
+                return  # it is larger than the whole spool
 
     async def _write(self, commit: Commit) -> None:
         """Write a commit; it is the spool's once it is there."""
@@ -298,7 +301,8 @@ class Spooling:
         try:
             entry = await self._written(spool, commit)
         except SpoolFull as full:
-            self._refused_bytes = full.size
+            # Nothing is given up for what would not fit into the empty spool.
+            self._refused_bytes = full.size if full.size <= spool.max_bytes else 0
             return
         self._refused_bytes = 0
         if commit is not uncommitted.current and commit is not uncommitted.spooling:

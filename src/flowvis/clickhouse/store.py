@@ -167,7 +167,15 @@ def target_problems(url: str, database: str, cluster: str) -> Iterator[tuple[str
     if cluster and is_embedded(url):
         yield "cluster", f"{cluster!r}: embedded:// is no cluster: leave it empty"
     if problem := _problem(url):
-        yield "databaseURL", f"{url!r}: {problem}"
+        yield "databaseURL", f"{_shown(url)!r}: {problem}"
+
+
+def _shown(url: str) -> str:
+    """Return a URL that is wrong as a message may have it: without what may be a password."""
+    if not any(sign in url for sign in "@?#"):
+        return url
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme}://..." if separator and scheme.isalnum() else "..."
 
 
 def _problem(url: str) -> str:
@@ -175,7 +183,7 @@ def _problem(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError as error:  # brackets without their other half, letters that stand for /
-        return f"no URL: {error}"
+        return f"no URL: {error}" if _shown(url) == url else "no URL"
     if parts.scheme == "embedded" and parts.path and not parts.netloc:
         return ""
     try:

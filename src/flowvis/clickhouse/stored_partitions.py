@@ -20,8 +20,15 @@ PATIENCE_S = 10  # for all servers of a cluster; even, as 18.16 halves it
 SHORT_PATIENCE_S = 2  # once one was away
 TIMEOUT = 159  # TIMEOUT_EXCEEDED: a server is away, and does it when it is back
 NO_ROOM = frozenset({243, 75})  # NOT_ENOUGH_SPACE, CANNOT_WRITE_TO_FILE_DESCRIPTOR
-TOO_LARGE = 359  # TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT: until somebody allows it
+_FULL = "No space left on device"  # of what the system says to other steps, under other codes
+REFUSED = frozenset({359, 497, 164})
+"""Until somebody allows it: TABLE_SIZE_EXCEEDS_MAX_DROP_SIZE_LIMIT, ACCESS_DENIED, READONLY."""
 GONE = 232  # NO_SUCH_DATA_PART: merged, or dropped by another
+
+
+def lacks_room(error: StoreError) -> bool:
+    """Whether a store failed as nothing fits in."""
+    return error.code in NO_ROOM or _FULL in str(error)
 
 
 @dataclass(frozen=True, slots=True)

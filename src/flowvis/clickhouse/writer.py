@@ -33,7 +33,7 @@ from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.spool import Spool, SpoolError
 from flowvis.clickhouse.spooling import AFTER_S, Spooling, SpoolStats
 from flowvis.clickhouse.store import Store
-from flowvis.clickhouse.stored_partitions import NO_ROOM
+from flowvis.clickhouse.stored_partitions import lacks_room
 from flowvis.counts import count, gauge
 from flowvis.delivery.patience import Patience
 from flowvis.errors import StoreError
@@ -351,7 +351,7 @@ class Writer:
     async def _failed(self, error: StoreError) -> bool:
         """Count a failure; a batch that can never be stored is dropped."""
         self._note_failure(str(error))
-        if error.code in NO_ROOM:
+        if lacks_room(error):
             self.monitor.hurry()
         commit = self.uncommitted.current
         if self._ready and commit is not None and not error.retryable:

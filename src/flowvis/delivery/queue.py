@@ -14,7 +14,7 @@ by cycle or by place in a file, knows by it what it may forget.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flowvis.backlog import UNBOUNDED, Backlog
@@ -171,6 +171,10 @@ class Queue:
         """Keep within so many bytes from now on."""
         self._max_bytes = max_bytes
         self._make_room()
+
+    def keep_marks_apart(self) -> None:
+        """Have the mark of each record be its own batch's: those of others are not joined."""
+        self._waiting.marks_apart = True
 
     async def ready(self) -> None:
         """Return when there is something to take, or never will be."""
@@ -333,6 +337,34 @@ class Queue:
         self._repeated = self._doubtful = self._taken_repeated = self._early = 0
         self._forgotten = self._taken_doubtful = 0
         return left
+
+    def give_up(self, reason: Reason, *, unless: Callable[[int], bool], read: bool) -> int:
+        """Give up what waits, `unless` its mark says otherwise; return how many records are lost.
+
+        For after `rewind`. What was sent before is unconfirmed; what the peer has `read` counts as
+        sent. What may not have been sent is lost then.
+        """
+        certain = self._repeated - self._doubtful
+        kept: list[Batch] = []
+        place = given_up = sent = doubtful = 0
+        for batch in self._waiting.clear():
+            start, place = place, place + len(batch)
+            if unless(batch.mark):
+                kept.append(batch)
+                continue
+            given_up += len(batch)
+            sent += max(min(place, certain) - start, 0)
+            doubtful += max(min(place, self._repeated) - max(start, certain), 0)
+        self._waiting.put_back(kept)
+        self._repeated -= sent + doubtful
+        self._doubtful -= doubtful
+        if read:
+            self.stage.sent += sent
+            self.stage.drop(reason, given_up - sent)
+            return given_up - sent
+        self.stage.drop(self._unconfirmed, sent + doubtful)
+        self.stage.drop(reason, given_up - sent - doubtful)
+        return given_up
 
     def _forget_repeated(self, taken: int) -> int:
         """Note that so many of the first records do not wait any more; return how many repeat."""

@@ -16,7 +16,9 @@ from flowvis.errors import SettingsError
 from flowvis.exporter import metrics
 from flowvis.exporter.denied_watch import Binding, DeniedWatch
 from flowvis.exporter.export import Exporter
+from flowvis.exporter.gateway import GatewayWatch, has_interface
 from flowvis.exporter.own_addresses import OwnAddresses
+from flowvis.exporter.session_file import SessionFile
 from flowvis.exporter.settings import ConntrackSettings, ConntrackSource, ExporterSettings
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import CONNECTION_BYTES, ConnectionTable
@@ -46,7 +48,7 @@ from flowvis.runtime.machine import machine_id
 from flowvis.runtime.memory import Budget, BudgetCollector, limit_of
 from flowvis.runtime.metrics import StatsCollector, new_registry
 from flowvis.runtime.readiness import Readiness
-from flowvis.runtime.status import StatusServer
+from flowvis.runtime.status import Check, StatusServer
 from flowvis.steady import SteadyTime
 from flowvis.transport.client import by_name
 from flowvis.transport.tls import TlsFiles
@@ -61,6 +63,7 @@ PROCESS_BYTES = 64 << 20  # measured: with an API server of a thousand nodes
 SHARES = {"connections": 0.72, "denied": 0.13, "pending": 0.15}
 """Parts of the memory that is given out."""
 DRAIN = 0.8  # of the grace period: the last poll comes before
+LAST_POLL = 0.5  # of it at most; usually it takes some hundredths of a second
 
 OF_OTHER_NODES = (
     "other nodes' Pods look like hosts outside of the cluster; flow-aggregator corrects that, for "
@@ -81,7 +84,7 @@ class FlowExporter:
         exported = settings.flow_exporter
         ovs = settings.conntrack.source is ConntrackSource.OVS
         events = settings.conntrack.events and not ovs
-        antrea = _has_interface(ANTREA_GATEWAY)
+        antrea = has_interface(ANTREA_GATEWAY)
         self.node_name = settings.node_name or socket.gethostname()
         self.ledger = Ledger()
         self._log = LimitedLog(log, burst=1)
@@ -100,6 +103,9 @@ class FlowExporter:
             antrea=antrea,
             own=None if settings.conntrack.own_sessions else own,
         )
+        self.gateway: GatewayWatch | None = None
+        if not (antrea or ovs or settings.conntrack.zones):
+            self.gateway = GatewayWatch(ANTREA_GATEWAY)
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
         self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.budget = Budget(limit_of(settings.memory.limit), PROCESS_BYTES, SHARES)
@@ -126,7 +132,9 @@ class FlowExporter:
         denied_table = self._denied_table(settings, enricher, scope) if denied else None
         domain = self._domain(settings)
         self.unacknowledged: Unacknowledged | None = None
+        self.sessions: SessionFile | None = None
         if settings.state.enable:
+            self.sessions = SessionFile(settings.state.directory, self.node_name, own)
             self.unacknowledged = Unacknowledged(
                 settings.state.directory,
                 self.node_name,
@@ -143,7 +151,7 @@ class FlowExporter:
             domain=domain,
             server_name=settings.tls.server_name,
             fields=understood(EXPORTED, exported.antrea_version),
-            on_attempt=own.add,
+            on_attempt=own.add if self.sessions is None else self.sessions.add,
             drain_s=settings.grace_period * DRAIN,
             template_refresh_s=round(exported.template_refresh_timeout),
             kept=self.unacknowledged,
@@ -159,6 +167,7 @@ class FlowExporter:
             poll_interval_s=exported.flow_poll_interval,
             events=events,
             occupancy=self.occupancy,
+            stop_s=settings.grace_period * LAST_POLL,
         )
         self.denied = None
         if denied_table is not None:
@@ -342,17 +351,15 @@ class FlowExporter:
             registry.register(
                 StatsCollector(f"{metrics.PREFIX}_default_zone", self.default_zone.stats)
             )
-        ready = {"start": self._readiness.problem, "watch": self._not_watching}
         if self.kubernetes is not None:
             from flowvis.inventory.metrics import register
 
             register(registry, metrics.PREFIX, self.kubernetes)
-            ready["kubernetes"] = self.kubernetes.not_synced
         status = StatusServer(
             registry,
             host=settings.status.address,
             port=settings.status.port,
-            ready=ready,
+            ready=self._checks(settings),
         )
         if not settings.flow_exporter.enable:
             return [status, self._readiness]
@@ -362,6 +369,8 @@ class FlowExporter:
         parts.append(self.kubernetes or self._files)
         if self._in_cluster(settings):
             parts += [self.own_addresses, Ranges(self.inventory, OF_OTHER_NODES)]
+        if self.sessions is not None:
+            parts.append(self.sessions)
         if self.unacknowledged is not None:
             keep, directory = self.unacknowledged.keep, settings.state.directory
             states = [StateFile(directory, self.node_name, self.table, keep=keep)]
@@ -370,10 +379,19 @@ class FlowExporter:
                 states.append(StateFile(directory, self.node_name, table, "denied", keep=keep))
             metrics.register_state(registry, states, self.unacknowledged)
             parts += [self.unacknowledged, *states]
-        parts += [self.exporter, self.watch]
+        parts += [self.exporter, self.watch, *filter(None, [self.gateway])]
         if denied is not None:
             parts.append(denied)
         return [*parts, self._readiness]
+
+    def _checks(self, settings: ExporterSettings) -> dict[str, Check]:
+        """What has to be well for the exporter to be ready: of what it starts."""
+        checks: dict[str, Check] = {"start": self._readiness.problem}
+        if settings.flow_exporter.enable:
+            checks["watch"] = self._not_watching
+            if self.kubernetes is not None:
+                checks["kubernetes"] = self.kubernetes.not_synced
+        return checks
 
     def _not_watching(self) -> str:
         """Why the node's connections are not seen; "" when they are."""
@@ -384,8 +402,3 @@ def _source(settings: ConntrackSettings, zones: tuple[int, ...], *, events: bool
     if settings.source is ConntrackSource.OVS:
         return OpenVSwitch(zones, run=settings.ovs.run, datapath=settings.ovs.datapath)
     return Conntrack(zones, events=events)
-
-
-def _has_interface(name: str) -> bool:
-    """Whether this network namespace has an interface."""
-    return name in {interface for _, interface in socket.if_nameindex()}

@@ -53,9 +53,8 @@ class ReportingTable(Protocol):
 class Kept(Protocol):
     """What keeps records for the exporter that follows, until they are settled."""
 
-    @property
-    def failing(self) -> bool:
-        """Whether it cannot."""
+    def has(self, mark: int) -> bool:
+        """Whether it keeps the records of this mark."""
 
     def settled(self) -> None:
         """Forget what the queue has settled."""
@@ -219,12 +218,15 @@ class Exporter:
             log.info("%d records that were not acknowledged are left to the next exporter", left)
 
     def _lose_unless_kept(self) -> None:
-        if self._kept is None or self._kept.failing:
+        pending = self._pending
+        if self._kept is not None:
+            lost = pending.give_up(ExportDropped.STOPPED, unless=self._kept.has, read=self._read)
+        else:
             if self._read:
-                self._pending.keep_from_repeating(read=True)
-            lost = self._pending.abandon(ExportDropped.STOPPED)
-            if lost:
-                log.warning("%d records are lost: %s did not take them", lost, self.client.address)
+                pending.keep_from_repeating(read=True)
+            lost = pending.abandon(ExportDropped.STOPPED)
+        if lost:
+            log.warning("%d records are lost: %s did not take them", lost, self.client.address)
 
     async def _serve(self) -> None:
         """Hold one session after the other until, when stopping, all is sent."""

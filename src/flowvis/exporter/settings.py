@@ -147,8 +147,9 @@ class ConntrackSettings:
     zones: tuple[int, ...] = option(
         (),
         doc="The conntrack zones to read; by default Antrea's (65520, 65510) where its gateway "
-        "antrea-gw0 is there, else the default zone (0). Beside Antrea's, zone 0 is read for the "
-        "clients from outside and the SNAT that only it knows",
+        "antrea-gw0 is there (when it comes, the exporter begins anew), else the default zone (0). "
+        "Beside Antrea's, zone 0 is read for the clients from outside and the SNAT that only it "
+        "knows",
         minimum=0,
         maximum=65535,
     )
@@ -318,7 +319,7 @@ class StateSettings:
     max_bytes: ByteSize = option(
         "32Mi",  # 130,000 records; where the file system is in memory, what is used is the Pod's
         doc="Bytes of records there that the collector has not acknowledged, for the exporter that "
-        "follows one that is killed; at more, a kill loses the oldest",
+        "follows; at more, a kill loses the oldest, and a stop what cannot be sent in its time",
         parse=ByteSize.parse,
         takes="a size such as 32Mi",
     )

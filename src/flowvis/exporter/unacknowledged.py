@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from flowvis.batch import Batch
+from flowvis.batch import SETTLED, Batch
 from flowvis.counts import count, gauge
 from flowvis.delivery.queue import Queue, Unsettled
 from flowvis.fields import EXPORTED
@@ -81,6 +81,7 @@ class Unacknowledged:
         self.path = directory / f"{quote(node_name, safe='')}.records"
         self.stats = UnacknowledgedStats()
         self._queue = queue
+        queue.keep_marks_apart()
         self._max_bytes = max_bytes
         self._segment_bytes = max(SEGMENT_BYTES, 2 * max_bytes // MOST_FILES)
         self._run = secrets.token_hex(4)  # two exporters may be there at a time
@@ -91,10 +92,9 @@ class Unacknowledged:
         self._empty_size = 0  # of the newest, without records
         self._failing = False
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last records were not written."""
-        return self._failing
+    def has(self, mark: int) -> bool:
+        """Whether there is a file with the records of this mark."""
+        return bool(self._segments) and self._segments[0].number <= mark < SETTLED
 
     async def start(self) -> None:
         """Give the queue what an exporter before left, to be sent first."""
@@ -158,10 +158,10 @@ class Unacknowledged:
                 text = "%s: not written, so a kill loses records that were not acknowledged: %s"
                 log.warning(text, self.path, error)
             self._failing = True
+            batch.mark = SETTLED  # no file waits for it
         else:
             self._failing = False
-        # Where it could not be written it waits with what is there.
-        batch.mark = max(self._number, 1)
+            batch.mark = self._number
         self._bound()
         self._measure()
 

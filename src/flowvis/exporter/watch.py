@@ -70,7 +70,9 @@ class Watch:
         poll_interval_s: float,
         events: bool,
         occupancy: Occupancy | None = None,
+        stop_s: float = 5.0,
     ) -> None:
+        """Poll at this interval; at a stop, at most `stop_s` are for the last poll."""
         self.stats = KernelWatchStats()
         self._occupancy = occupancy
         self._conntrack = conntrack
@@ -78,6 +80,7 @@ class Watch:
         self._exporter = exporter
         self._interval_s = poll_interval_s
         self._events = events
+        self._stop_s = stop_s
         self._lock = asyncio.Lock()
         self._said_uncounted = False
         self._log = LimitedLog(log, burst=1)
@@ -87,10 +90,14 @@ class Watch:
 
     async def start(self) -> None:
         """Open the kernel's tables and poll once; SystemRefused says what is missing."""
-        self._conntrack.open()
-        for problem in self._conntrack.prepare():
-            log.warning("%s", problem)
-        await self._poll()
+        try:
+            await asyncio.to_thread(self._conntrack.open)
+            for problem in self._conntrack.prepare():
+                log.warning("%s", problem)
+            await self._poll()
+        except BaseException:
+            self._conntrack.close()  # what waits for it in a thread is to end as well
+            raise
         self._tasks.append(spawn("polls", self._keep_polling()))
         if self._events:
             self._tasks.append(spawn("events", self._listen()))
@@ -101,12 +108,27 @@ class Watch:
         self._hurry.set()
 
     async def stop(self) -> None:
-        """Poll a last time, so that the table has the latest counters."""
-        async with self._lock:  # no poll is under way in its thread
-            for task in self._tasks:
-                await end(task)
-        await self._poll()
+        """Poll a last time, so that the table has the latest counters, as far as time allows.
+
+        What waits to be sent needs time as well, whatever a switch does that does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._stop_s):
+                async with self._lock:  # no poll is under way in its thread
+                    await self._end_tasks()
+                await self._poll()
+        except TimeoutError:
+            log.warning(
+                "connections not polled a last time, as there is no answer in %g s: what they "
+                "counted since the poll before is in no record",
+                self._stop_s,
+            )
+            await self._end_tasks()
         self._conntrack.close()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            await end(task)
 
     async def _keep_polling(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -116,7 +138,8 @@ class Watch:
                 async with asyncio.timeout_at(due):
                     await self._hurry.wait()
                 if self._lost:
-                    log.warning("the kernel dropped events or cut a poll short: polling again")
+                    text = "the kernel dropped events or cut a poll short: polling again"
+                    self._log.log(logging.WARNING, "conntrack", text)
                     await asyncio.sleep(RESYNC_S)
                 due = clock() + self._interval_s
             except TimeoutError:
@@ -134,7 +157,8 @@ class Watch:
                 entries, held, maximum = await asyncio.to_thread(self._list)
             except SystemRefused as refusal:
                 self.stats.failures += 1
-                log.error("connections not polled: %s", refusal)  # noqa: TRY400  the text says all
+                text = "connections not polled: %s"
+                self._log.log(logging.ERROR, "conntrack", text, refusal)
                 return
             self.stats.listed = len(entries)
             self.stats.held, self.stats.maximum = held, maximum

@@ -27,6 +27,8 @@ from flowvis.ipfix.stats import CollectorStats
 from flowvis.ipfix.template import (
     OPTIONS_TEMPLATE_SET,
     TEMPLATE_SET,
+    BrokenTemplate,
+    Found,
     LongTemplate,
     Template,
     read_templates,
@@ -42,6 +44,13 @@ EVENT_WORK = 10  # what a stop of the leaf costs, such as for a gap, a bad set o
 TEMPLATE_WORK = (60, 2)  # what a template costs to learn, and each of its fields
 COMPILE_WORK = (60, 4)  # what it costs beside that if no session had the like
 """Work in microseconds of CPU, roughly."""
+
+TEMPLATE_BYTES = (500, 24, 40)
+"""What a template takes in memory, about, beside its fields and the steps of its program: what each
+of these does."""
+
+DOMAIN_BYTES = (90, 300)
+"""What it takes, about, to remember one thing of an observation domain, and over UDP its order."""
 
 FRUITLESS_WORK = 100_000  # between two records: more than 256 templates of flows cost
 
@@ -61,7 +70,8 @@ class CollectorSession:
 
     `name` is the peer's name in errors. `exporter` gives the number that records of an observation
     domain have in the column `DOMAIN`; by default it is the domain. With `datagrams` it is fed by
-    `receive_datagrams`, and `settle` has to be called every few seconds.
+    `receive_datagrams`, and `settle` has to be called every few seconds. Only where it is
+    `acknowledged` what is durable the peer may be an exporter of ours, whose options say something.
     """
 
     def __init__(
@@ -72,24 +82,26 @@ class CollectorSession:
         exporter: Callable[[int], int] | None = None,
         *,
         datagrams: bool = False,
+        acknowledged: bool = True,
     ) -> None:
         self.name = name
         self.now_s = 0.0
         """Steady time, over UDP: of what comes from now on."""
-        self.template_fields = 0
-        """How many fields its templates have."""
+        self.template_bytes = 0
+        """About what its templates take in memory, and what is remembered of its domains."""
         self.stats = CollectorStats()
         self._buffer = buffer
         self._limits = limits
         self._exporter = exporter
         self._decoder: RecordDecoder = RecordDecoder(limits.message_size, limits.text_size)
         self._templates: dict[tuple[int, int], Template] = {}
+        self._acknowledged = acknowledged
+        self._bytes_of: dict[tuple[int, int], int] = {}
+        self._domain_bytes = 0
         self._order = Reordering() if datagrams else None
         self._sent_s: dict[tuple[int, int], float] = {}  # over UDP: when a template came last
         self._tail = bytearray()
-        self._reading: Iterator[Template | LongTemplate] | None = (
-            None  # templates of the set that is being read
-        )
+        self._reading: Iterator[Found] | None = None  # templates of the set that is being read
         self._left = 0
         self._wasted = 0  # work since the last record
         self._events: list[Event] = []
@@ -271,7 +283,7 @@ class CollectorSession:
         """Read a set that the leaf does not know."""
         decoder = self._decoder
         template = self._templates.get((decoder.domain, decoder.set_id))
-        if template is not None and _is_of_ours(template):
+        if template is not None and self._is_of_ours(template):
             self._read_options(template, bytes(data[decoder.place + SET.size : decoder.set_end]))
         elif decoder.set_id >= FIRST_DATA_SET:
             self.stats.sets_without_template += 1
@@ -300,7 +312,7 @@ class CollectorSession:
         self.stats.sent_again += count
         self._sent_again_until = decoder.records + count
 
-    def _take(self, templates: Iterator[Template | LongTemplate]) -> bool:
+    def _take(self, templates: Iterator[Found]) -> bool:
         """Take templates of a set in; False if that was too much work for now."""
         self._reading = templates
         while self._left > 0:
@@ -317,14 +329,24 @@ class CollectorSession:
                 self._take_one(template)
             except PeerError as error:
                 self._malformed(error)
+                self._let_go(template)
         return False
 
-    def _take_one(self, template: Template | LongTemplate) -> None:
-        if isinstance(template, LongTemplate):
+    def _let_go(self, refused: Found) -> None:
+        """Forget what the id of a refused template meant: data are of the refused one now."""
+        key = (self._decoder.domain, refused.id)
+        withdraws = isinstance(refused, Template) and not refused.specifiers
+        if not withdraws and key in self._templates:
+            self._forget(key)
+
+    def _take_one(self, template: Found) -> None:
+        if isinstance(template, BrokenTemplate):
+            self._let_go(template)
+        elif isinstance(template, LongTemplate):
             self._left -= template.fields // 4
             most = self._limits.template_fields
             raise self._over("template-fields", template.fields, most)
-        if template.specifiers:
+        elif template.specifiers:
             self._learn(template)
         else:
             self._withdraw(template.id)
@@ -345,10 +367,10 @@ class CollectorSession:
             raise self._over("templates", len(self._templates) + 1, limits.templates)
         if template.minimum_length == 0:
             raise self._fault("empty-records", f"template {template.id}: records of no bytes")
-        if _is_of_ours(template):  # read here: a session has few such records
-            if known is not None and not _is_of_ours(known):
+        if self._is_of_ours(template):  # read here: a session has few such records
+            if known is not None and not self._is_of_ours(known):
                 self._decoder.forget(*key)
-            self._note_learned(key, template, known)
+            self._note_learned(key, template, known, 0)
             return
         domain = self._decoder.domain
         number = domain if self._exporter is None else self._exporter(domain)
@@ -360,16 +382,23 @@ class CollectorSession:
         self.stats.unknown_fields += plan.unknown
         self.stats.unusable_fields += plan.unusable
         self.stats.incomplete_templates += bool(plan.missing)
-        self._note_learned(key, template, known, plan.unknown)
+        self._note_learned(key, template, known, len(plan.program), plan.unknown)
         if not self._complained and (plan.unknown or plan.missing):
             self._complained = True
             self._report(NotUnderstood(*key, plan.elements, plan.missing))
 
     def _note_learned(
-        self, key: tuple[int, int], template: Template, known: Template | None, unknown: int = 0
+        self,
+        key: tuple[int, int],
+        template: Template,
+        known: Template | None,
+        steps: int,
+        unknown: int = 0,
     ) -> None:
-        self._templates[key] = template
-        self.template_fields += len(template.specifiers) - (len(known.specifiers) if known else 0)
+        itself, of_field, of_step = TEMPLATE_BYTES
+        size = itself + of_field * len(template.specifiers) + of_step * steps
+        self.template_bytes += size - self._bytes_of.get(key, 0)
+        self._templates[key], self._bytes_of[key] = template, size
         self._note_sent(key)
         self.stats.templates += known is None
         self.stats.templates_changed += known is not None
@@ -404,11 +433,17 @@ class CollectorSession:
 
     def _forget(self, key: tuple[int, int]) -> None:
         template = self._templates.pop(key)
-        self.template_fields -= len(template.specifiers)
+        self.template_bytes -= self._bytes_of.pop(key)
         self._sent_s.pop(key, None)
-        if not _is_of_ours(template):
+        if not self._is_of_ours(template):
             self._decoder.forget(*key)
         self._report(TemplateWithdrawn(*key))
+
+    def _is_of_ours(self, template: Template) -> bool:
+        """Whether a template is of the options that only exporters of ours send."""
+        if not self._acknowledged:
+            return False
+        return says_sent_again(template) or is_report(template) or is_occupancy(template)
 
     def _report(self, event: Event) -> None:
         if len(self._events) < self._limits.events:
@@ -472,14 +507,15 @@ class CollectorSession:
         stats.ignored_records = decoder.ignored
         stats.truncated_texts = decoder.truncated
         stats.refused_texts = decoder.refused
+        of_one, of_order = DOMAIN_BYTES
+        domain_bytes = of_one * decoder.domains
+        if self._order is not None:
+            domain_bytes += of_order * len(self._order)
+        self.template_bytes += domain_bytes - self._domain_bytes
+        self._domain_bytes = domain_bytes
 
 
 def _other_version(version: int) -> str:
     if version in OTHER_BEGINNINGS:
         return f"the peer speaks {OTHER_BEGINNINGS[version]}, and this port takes IPFIX"
     return f"message version {version}: need {VERSION} (IPFIX)"
-
-
-def _is_of_ours(template: Template) -> bool:
-    """Whether a template is of the options that only exporters of ours send."""
-    return says_sent_again(template) or is_report(template) or is_occupancy(template)

@@ -133,6 +133,10 @@ class Reordering:
         self._domains: dict[int, _Domain] = {}
         self._waiting: set[int] = set()
 
+    def __len__(self) -> int:
+        """How many domains there are."""
+        return len(self._domains)
+
     @property
     def waiting(self) -> bool:
         """Whether something is missing or lost, so that there is something to settle."""

@@ -60,6 +60,17 @@ class LongTemplate:
     fields: int
 
 
+@dataclass(frozen=True, slots=True)
+class BrokenTemplate:
+    """A template that cannot be read; why, its set ends with."""
+
+    id: int
+
+
+Found = Template | LongTemplate | BrokenTemplate
+"""What a set of templates has."""
+
+
 def of_fields(template_id: int, fields: tuple[Field, ...], version: int) -> Template:
     """Return the template of these fields in records of IP version 4 or 6."""
     elements = [REGISTRY.named(field.element(version)) for field in fields]
@@ -97,12 +108,10 @@ def write_template(template: Template) -> bytes:
     return b"".join(parts)
 
 
-def read_templates(
-    body: bytes, set_id: int, max_fields: int = 65535
-) -> Iterator[Template | LongTemplate]:
+def read_templates(body: bytes, set_id: int, max_fields: int = 65535) -> Iterator[Found]:
     """Read the records of a template set or options template set, without its header.
 
-    MalformedSet ends it; what was yielded before is sound.
+    MalformedSet ends it; what was yielded before is sound, but for a BrokenTemplate right before.
     """
     at = 0
     # Fewer bytes than the smallest record, a withdrawal of four, are padding.
@@ -114,23 +123,34 @@ def read_templates(
         whole_set = not count and template_id == set_id
         if template_id < FIRST_DATA_SET and not whole_set:
             raise MalformedSet("template-id", f"template id {template_id}: 256 to 65535")
-        scopes = 0
-        if set_id == OPTIONS_TEMPLATE_SET and count:
-            scopes, at = _read_scope_count(body, at, count)
-        if len(body) - at < count * _PAIR.size:
-            raise MalformedSet("template-truncated", "a template ends inside its fields")
-        if count > MAX_WALK:
-            detail = f"template {template_id}: {count} fields, over {MAX_WALK}: its set is skipped"
-            raise MalformedSet("template-fields", detail)
-        if count > max_fields:
-            at = _skip_specifiers(body, at, count)
-            yield LongTemplate(template_id, count)
-            continue
-        specifiers = []
-        for _ in range(count):
-            specifier, at = _read_specifier(body, at)
-            specifiers.append(specifier)
-        yield Template(template_id, tuple(specifiers), scopes)
+        try:
+            found, at = _read_template(body, at, set_id, (template_id, count, max_fields))
+        except MalformedSet:
+            yield BrokenTemplate(template_id)
+            raise
+        yield found
+
+
+def _read_template(
+    body: bytes, at: int, set_id: int, head: tuple[int, int, int]
+) -> tuple[Template | LongTemplate, int]:
+    """Return a template and where it ends; `head`: its id, its fields, the most of these."""
+    template_id, count, max_fields = head
+    scopes = 0
+    if set_id == OPTIONS_TEMPLATE_SET and count:
+        scopes, at = _read_scope_count(body, at, count)
+    if len(body) - at < count * _PAIR.size:
+        raise MalformedSet("template-truncated", "a template ends inside its fields")
+    if count > MAX_WALK:
+        detail = f"template {template_id}: {count} fields, over {MAX_WALK}: its set is skipped"
+        raise MalformedSet("template-fields", detail)
+    if count > max_fields:
+        return LongTemplate(template_id, count), _skip_specifiers(body, at, count)
+    specifiers = []
+    for _ in range(count):
+        specifier, at = _read_specifier(body, at)
+        specifiers.append(specifier)
+    return Template(template_id, tuple(specifiers), scopes), at
 
 
 def _skip_specifiers(body: bytes, at: int, count: int) -> int:

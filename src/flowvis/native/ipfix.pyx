@@ -118,6 +118,7 @@ cdef struct Step:
     uint8_t op
     uint8_t width      # bytes of an item of the column
     uint8_t origin_width
+    uint8_t unbound    # the operation, before it became one for the width of its column
 
 
 cdef inline uint16_t load16(const uint8_t *at) noexcept nogil:
@@ -282,7 +283,10 @@ cdef class RecordTarget:
 
 
 cdef class Program:
-    """The steps of one template; bound to a target before they run."""
+    """The steps of one template; bound to a target before they run.
+
+    A peer has as many as it has templates, so nothing is held beside them.
+    """
 
     cdef Step *steps
     cdef uint32_t count  # of those to run for each record
@@ -290,24 +294,21 @@ cdef class Program:
     cdef uint32_t minimum
     cdef bint writes
     cdef uint64_t serial  # of the target that the steps are bound to
-    cdef list given    # the steps as they came
-    cdef list ordered  # as they run
 
     def __cinit__(self, program):
         cdef uint32_t place, rest = 0
         contract.check_program(program)
-        self.given = program.tolist()
-        each, many = by_column(self.given)
-        self.ordered = each + many
+        each, many = by_column(program.tolist())
+        ordered = each + many
         self.count = len(each)
-        self.total = len(self.ordered)
+        self.total = len(ordered)
         self.minimum = contract.minimum_length(program)
         self.steps = <Step *>calloc(max(self.total, 1), sizeof(Step))
         if self.steps == NULL:
             raise MemoryError
         for place in reversed(range(self.total)):
-            op, argument, column = self.ordered[place]
-            self.steps[place].op = op
+            op, argument, column = ordered[place]
+            self.steps[place].op = self.steps[place].unbound = op
             self.steps[place].argument = argument
             self.steps[place].column = column
             self.steps[place].rest = rest
@@ -322,10 +323,10 @@ cdef class Program:
         """Resolve columns to addresses."""
         cdef uint32_t place
         cdef Step *step
-        contract.check_decodable(self.given, target.columns)
+        contract.check_decodable(as_given(self), target.columns)
         for place in range(self.total):
             step = &self.steps[place]
-            step.op = self.ordered[place][0]
+            step.op = step.unbound
             step.code = 0
             if step.op not in WRITES_NOTHING:
                 step.base = address(target, step.column, &step.width)
@@ -391,6 +392,10 @@ cdef class RecordDecoder:
     def rewind(self):
         done, self.at = self.at, 0
         return done
+
+    @property
+    def domains(self):
+        return len(self.expected) + len(self.boots) + len(self.inferred)
 
     def run(self, const uint8_t[::1] data not None, RecordTarget target not None):
         cdef const uint8_t *start = &data[0] if len(data) else NOTHING
@@ -755,7 +760,7 @@ cdef class RecordEncoder:
         max_message,
     ):
         cdef int64_t place
-        contract.check_encodable(self.program.given, columns, rows, max_message)
+        contract.check_encodable(as_given(self.program), columns, rows, max_message)
         self.export_time = export_time
         self.sequence = sequence
         for place in range(self.program.count):
@@ -881,3 +886,14 @@ cdef class RecordEncoder:
             step += 1
             source += 1
         return at - self.message
+
+
+cdef list as_given(Program program):
+    """The steps as they came, in the order in which they run."""
+    cdef const Step *step
+    cdef uint32_t place
+    given = []
+    for place in range(program.total):
+        step = &program.steps[place]
+        given.append([UNCLEARED.get(step.unbound, step.unbound), step.argument, step.column])
+    return given

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from flowvis.counts import count, counts_by_reason, gauge
 from flowvis.errors import PeerError
+from flowvis.ipfix.limits import ASSURED_TEMPLATE_BYTES
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.admission import Admission
@@ -56,7 +57,7 @@ class DatagramLimits:
     waiting_bytes: int = 32 << 20
     """Of all datagrams that wait for their turn, shared among addresses."""
     template_bytes: int = 16 << 20
-    """Of all templates, shared among addresses."""
+    """Of all templates, shared among addresses, beside what those of each session may take."""
     per_second: int = 20_000
     """Datagrams of one address in a second."""
     buffer_bytes: int = 16 << 20
@@ -392,7 +393,8 @@ class DatagramServer:
         session.source.template_bytes += more
         self._template_bytes += more
         most = self.limits.template_bytes
-        if more > 0 and self._template_bytes > most:
+        much = template_bytes > ASSURED_TEMPLATE_BYTES
+        if more > 0 and much and self._template_bytes > most:
             share = most // max(len(self._sources), 1)
             if session.source.template_bytes > share:
                 detail = f"templates of {session.address} take {session.source.template_bytes} "

@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from operator import attrgetter
 
 from flowvis.errors import SettingsError
 from flowvis.runtime.component import end, spawn
@@ -28,6 +29,7 @@ __all__ = ["Peer", "PeerHandler", "Server", "ServerStats", "SessionLimits"]
 
 log = logging.getLogger(__name__)
 
+LAST_S = 1.0  # when the server stops, for what all have sent that do not close
 LINES = 60  # of one message in a minute, whatever addresses peers have
 
 
@@ -121,8 +123,10 @@ class Server:
                     async with asyncio.timeout(self._drain_s):
                         await self._empty.wait()
         finally:
-            for session in list(self.sessions):
-                session.abandon()
+            # Who goes on sending always has much there: it must not cost the others theirs.
+            until_s = asyncio.get_running_loop().time() + LAST_S
+            for session in sorted(self.sessions, key=attrgetter("unread")):
+                session.abandon(until_s)
 
     def _admit(self, sock: socket.socket, address: str, port: int) -> None:
         refusal = self.admission.refusal(address, asyncio.get_running_loop().time())

@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import math
 import random
 import socket
+import sys
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from flowvis.errors import PeerError
@@ -259,9 +263,17 @@ class ServerSession:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
-    def abandon(self) -> None:
-        """Read what is there and close, since the peer does not."""
-        self._guard(self._read_last)
+    @property
+    def unread(self) -> int:
+        """How many bytes of its peer's the kernel has."""
+        number = bytearray(4)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._sock, termios.FIONREAD, number)
+        return int.from_bytes(number, sys.byteorder)
+
+    def abandon(self, until_s: float) -> None:
+        """Read what is there, until some time of the loop, and close, since the peer does not."""
+        self._guard(partial(self._read_last, until_s))
 
     def answer(self, data: bytes) -> None:
         """Send `data` as soon as the peer takes it, instead of what was to be sent before."""
@@ -365,9 +377,9 @@ class ServerSession:
         if self._eof or (channel is not None and channel.ended):
             self._ended()
 
-    def _read_last(self) -> None:
+    def _read_last(self, until_s: float) -> None:
         reads = 0
-        while self.open and reads < LAST_READS:
+        while self.open and reads < LAST_READS and self._loop.time() < until_s:
             if not self._busy():
                 reads += 1
                 if not self._read():

@@ -23,8 +23,12 @@ from flowvis.native.contract.merge import FlowState, Records, Sides
 
 _REPLIES = tuple(name for name in COUNTERS if name.startswith("reverse"))
 _COUNTED_BY = tuple(f"octetTotalCountFrom{side}Node" for side in ("Source", "Destination"))
+_FORWARD, _END = ("octetTotalCount", "octetDeltaCount"), "flowEndMilliseconds"
 _GROWN = tuple((name, name.replace("Total", "Delta")) for name in COUNTED)
 _TRANSLATED = ("destinationServicePort", "proxySnatPort")
+SEVERAL = 4
+"""After so many records that go in the other way round all of the batch are looked at at once, also
+those whose rows are still to be begun: a router's records come as pairs of either direction."""
 
 
 class Arrivals:
@@ -37,8 +41,11 @@ class Arrivals:
         self._again = (self._bits & Sides.AGAIN) != 0
         self._columns = dict(batch.columns)
         self._copied = False
+        self._oriented = 0  # how often `orient_from` had something to do
         self.keys, self._reported = correlation_keys(batch.columns, self._bits)
         self._reversed = self._reported.copy()
+        self._wanted = self._reported
+        """Which way round those go in whose rows are still to be begun."""
         self.starts: NDArray[np.uint64] = batch["flowStartMilliseconds"]
         self.slots = np.full(len(batch), -1, dtype=np.int64)
         self._given_up = np.zeros(len(batch), dtype=bool)
@@ -177,7 +184,40 @@ class Arrivals:
         rows = rows[~apart]
         self._turn_rows(rows[self._translated(rows)])
         self._turn(rows[self._against(rows)])
+        self._oriented += 1
+        if self._oriented == SEVERAL:
+            self._orient_ahead(first)
         return True
+
+    def _orient_ahead(self, first: int) -> None:
+        """Do for those whose rows another record of the batch begins what `orient_from` would.
+
+        As far as that is known before: where a silent one may be of another exporter's direction,
+        or a record may know better than the row, it is decided when its turn has come.
+        """
+        rows = np.arange(first, len(self.slots))
+        rows = rows[self.slots[rows] >= 0]
+        rows = rows[(self._live.state[self.slots[rows]] & FlowState.LIVE) == 0]
+        _, heads, places = np.unique(self.slots[rows], return_index=True, return_inverse=True)
+        leads = rows[heads[places]]
+        against = self._reversed[rows] != self._reversed[leads]
+        rows, leads = rows[against], leads[against]
+        silent = self._silent(rows)
+        self._set_apart(rows[silent & self._begin_forward(leads, rows)])
+        rows = rows[~silent & ~self._translated(rows)]
+        self._wanted = self._wanted.copy()
+        self._wanted[rows] ^= True
+        self._turn(rows)
+
+    def _begin_forward(
+        self, leads: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which records, with which rows begin, are the other direction of some: see `_one_way`."""
+        exporters = self._exporters[leads]
+        found = self._whole(leads) & (exporters == self._exporters[rows]) & (exporters != 0)
+        total, delta = (self._columns[name][leads] for name in _FORWARD)
+        found &= (total | delta) != 0
+        return np.asarray(found & (self.starts[rows] <= self._columns[_END][leads]))
 
     def report(self, at: int, given: int, *, further: bool) -> Report:
         """Return a record that needs a decision, with what the merge leaf found out about it."""
@@ -200,13 +240,15 @@ class Arrivals:
         """
         rows = np.arange(at, at + 1 + int(at + 1 < len(self) and self._again[at + 1]))
         self.slots[rows] = slot
+        if self._oriented >= SEVERAL:
+            self._wanted[rows] = self._reported[rows]
         self._turn(rows[self._against(rows)])
 
     def _against(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which records are not the way round that their rows are; in new ones, as reported."""
         state = self._live.state[self.slots[rows]]
         row_is = (state & FlowState.REVERSED) != 0
-        wanted = np.where((state & FlowState.LIVE) != 0, row_is, self._reported[rows])
+        wanted = np.where((state & FlowState.LIVE) != 0, row_is, self._wanted[rows])
         return np.asarray((self.slots[rows] >= 0) & (self._reversed[rows] != wanted))
 
     def _one_way(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -216,17 +258,23 @@ class Arrivals:
         open at once. Where one router has set a direction apart, others' records of it go there.
         """
         live, slots = self._live, self.slots[rows]
-        whole = self._bits[rows] & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH
-        silent = np.ones(len(rows), dtype=bool)
-        for name in _REPLIES:
-            silent &= self._columns[name][rows] == 0
         exporters = self._exporters[rows]
         own = (live.rows["exporters"][slots] == exporters[:, None]) & (exporters[:, None] != 0)
         counted = np.stack([live.rows[name][slots] for name in _COUNTED_BY], axis=1)
         forward = (own & (counted != 0)).any(axis=1)
         apart = live.find_all(second_way(self.keys[rows], self._reported[rows])) >= 0
         open_then = self.starts[rows] <= live.rows["sideEnd"][slots].max(axis=1)
-        return np.asarray(whole & silent & (forward | apart) & open_then)
+        return np.asarray(self._silent(rows) & (forward | apart) & open_then)
+
+    def _silent(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records are of a whole connection and have no replies."""
+        silent = self._whole(rows)
+        for name in _REPLIES:
+            silent &= self._columns[name][rows] == 0
+        return silent
+
+    def _whole(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.asarray(self._bits[rows] & (Sides.BOTH | Sides.CORRELATE) == Sides.BOTH)
 
     def _translated(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which records know who opened the connection, as the client's packets were translated."""
@@ -235,6 +283,8 @@ class Arrivals:
 
     def _turn_rows(self, rows: NDArray[np.int64]) -> None:
         """Reverse the flows that records are for, if nothing is written of them or known better."""
+        if not len(rows):
+            return
         slots = np.unique(self.slots[rows])
         known = np.zeros(len(slots), dtype=bool)
         for name in _TRANSLATED:

@@ -566,6 +566,7 @@ class FlowTable:
         if not large and not (old.refused and paused):
             return
         columns = [self._live.rows[name][: self._live.used] for name in _TEXT]
+        columns += self.parked.columns(TEXT_FIELDS)  # else each table that any is of would stay
         used = np.zeros(len(old), dtype=bool)
         for column in columns:
             used[column] = True
@@ -573,11 +574,13 @@ class FlowTable:
         fresh = StringTable(self._text_bytes)
         moved = np.zeros(len(old), dtype=np.uint32)
         moved[codes] = fresh.carry(old, codes)
-        scratch = np.empty(self._live.used, dtype=np.uint32)
+        scratch = np.empty(max(map(len, columns)), dtype=np.uint32)
         # From here on no memory is asked for: there is nothing that could fail halfway.
         for column in columns:
-            np.take(moved, column, out=scratch, mode="clip")
-            column[:] = scratch
+            into = scratch[: len(column)]
+            np.take(moved, column, out=into, mode="clip")
+            column[:] = into
+        self.parked.move(fresh)
         self.strings = fresh
         self._noted.append(_Noted(fresh))
         self._moved_bytes = fresh.memory_bytes

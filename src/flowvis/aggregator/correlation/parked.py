@@ -7,15 +7,16 @@ taken in.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.batch import SETTLED, Batch
+from flowvis.batch import SETTLED, Batch, Column
 from flowvis.native import FlowIndex
 from flowvis.native.contract.halves import KEY_SIZE
+from flowvis.strings import Strings
 
 MAX_KEYS = 1 << 18
 MAX_BYTES = 64 << 20
@@ -144,10 +145,20 @@ class Parked:
             self._oldest_s = min(self._oldest_s, int(told_s[new].min()))
 
     def put(self, batch: Batch, cycle: int) -> None:
-        """Let records wait."""
+        """Let records wait; the batch's columns are ours from now on."""
         self._batches.append((batch, cycle))
         self.records += len(batch)
         self._bytes += sum(column.nbytes for column in batch.columns.values())
+
+    def columns(self, names: Iterable[str]) -> list[Column]:
+        """Return columns of what waits, as far as they are there: whoever asks may change them."""
+        batches = [batch for batch, _ in self._batches]
+        return [batch[name] for name in names for batch in batches if name in batch]
+
+    def move(self, strings: Strings) -> None:
+        """Have the texts of all that waits in this table, where their codes have been moved to."""
+        for batch, _ in self._batches:
+            batch.strings = strings
 
     def inquiry(self, now_s: int) -> Inquiry | None:
         """Return what is to be asked for next, once; None if there is nothing."""

@@ -22,6 +22,7 @@ from flowvis.aggregator.destinations.loads import (
     Undelivered,
 )
 from flowvis.aggregator.destinations.rotation import DAY_S, RotatedFile, Rotation
+from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.batch import Batch
 from flowvis.delivery.destination import Destination
 from flowvis.fields import RuleAction
@@ -30,6 +31,7 @@ from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import option
 
 AT_ONCE = 1000  # records of one load: some 300 KB as CSV, made and written in some 10 ms
+AT_ONCE_BYTES = 4 << 20  # of texts in lines that are made in one go
 INTERVAL_S = 1.0  # Antrea writes every 5 s
 WRITING_S = 1.0  # at most, for lines that are being written when it ends
 CLOSING_S = 3.0  # at most, for the file to be closed then
@@ -164,6 +166,8 @@ class FlowLog(LoadDestination):
         self._filters = filters
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
         self._writing: asyncio.Future[int] | None = None
+        self._begun: Load | None = None
+        self._parts = self._size = 0  # of that one, that are written
 
     def put(self, batch: Batch) -> None:
         """Take those records of a batch that a filter takes."""
@@ -210,9 +214,18 @@ class FlowLog(LoadDestination):
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     def _write(self, load: Load) -> int:
-        lines = b"".join(map(self._lines, load.batches))
-        self._file.append(lines)
-        return len(lines)
+        """Write the lines of a load, of long texts a part at a time; what is there stays there."""
+        if self._begun is not load:
+            self._begun, self._parts, self._size = load, 0, 0
+        parts = [part for batch in load.batches for part in split_by_text(batch, AT_ONCE_BYTES)]
+        whole = len(parts) == len(load.batches)
+        for few in [parts] if whole else [[part] for part in parts[self._parts :]]:
+            lines = b"".join(map(self._lines, few))
+            self._file.append(lines)
+            self._parts += len(few)
+            self._size += len(lines)
+        self._begun = None
+        return self._size
 
 
 def make(chosen: FlowLogger, place: Place, before: Destination | None) -> FlowLog:

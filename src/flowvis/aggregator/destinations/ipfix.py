@@ -16,7 +16,9 @@ from flowvis.transport.client import Client
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 8192  # records encoded in one go: 4 MB, 10 ms; what comes in has its turn in between
+AT_ONCE = 1024
+"""Records encoded in one go: 0.5 MB, and 64 MB where an exporter brought such long texts; what
+comes in has its turn in between."""
 
 
 class IpfixDestination(CollectorDestination):
@@ -67,6 +69,8 @@ class IpfixDestination(CollectorDestination):
 
 class _Session:
     """One session's messages."""
+
+    left = 0
 
     def __init__(
         self,

@@ -29,6 +29,8 @@ from flowvis.runtime.ledger import Stage
 from flowvis.transport.client import Client
 
 AT_ONCE = 500  # records encoded in one go: 1 MB, some 10 ms
+AT_ONCE_BYTES = 4 << 20
+"""Of lines made in one go: with the texts that an exporter may bring, one has up to 2 MB."""
 PROBE = b" "  # before an object that means nothing
 UNSET = {4: "0.0.0.0", 6: "::"}  # noqa: S104  what IPFIX has where there is no address
 
@@ -52,6 +54,9 @@ class _Lines:
 
     def __init__(self, fields: Sequence[Field], now_s: Callable[[], int], longest: int) -> None:
         self._fields, self._now_s, self._longest = fields, now_s, longest
+        self._batch: Batch | None = None  # what is taken
+        self._lines: Iterator[bytes] = iter(())
+        self.left = 0
 
     def opening(self) -> list[bytes]:
         """A session begins with the first record."""
@@ -62,16 +67,34 @@ class _Lines:
 
         Those that no datagram can hold are dropped.
         """
-        batch = queue.take(AT_ONCE)
-        if batch is None:
-            return []
-        batch = in_sending_order(batch)
-        lines = list(json_lines(batch, self._fields, self._now_s()))
+        if not self.left:
+            batch = queue.take(AT_ONCE)
+            if batch is None:
+                return []
+            self._batch = in_sending_order(batch)
+            queue.rewrite(self._batch)
+            self._lines = json_lines(self._batch, self._fields, self._now_s())
+            self.left = len(batch)
+        lines, size = [], 0
+        for line in self._lines:
+            lines.append(line)
+            size += len(line)
+            if size > AT_ONCE_BYTES:
+                break
+        self.left -= len(lines)
         if max(map(len, lines)) > self._longest:
             fitting = [len(line) <= self._longest for line in lines]
-            batch, lines = batch.take(np.array(fitting)), list(compress(lines, fitting))
-        queue.rewrite(batch, OutgoingDropped.OVERSIZE)
+            self._drop(queue, np.array(fitting))
+            lines = list(compress(lines, fitting))
         return lines
+
+    def _drop(self, queue: Queue, fitting: NDArray[np.bool_]) -> None:
+        """Drop those of the next records of what is taken that do not fit."""
+        if self._batch is not None:
+            rest = self._batch.take(slice(len(self._batch) - self.left - len(fitting), None))
+            kept = np.concatenate([fitting, np.ones(self.left, dtype=bool)])
+            self._batch = rest.take(kept)
+            queue.rewrite(self._batch, OutgoingDropped.OVERSIZE)
 
     def records_in(self, unsent: Sequence[bytes]) -> int:
         """Count the messages."""

@@ -5,7 +5,7 @@ import logging
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +31,8 @@ from flowvis.transport.tls import VERSIONS, TlsFiles
 log = logging.getLogger(__name__)
 
 AT_ONCE = 1000  # records of one load: 2 MB as JSON, in a thread
+AT_ONCE_BYTES = 16 << 20
+"""Of messages made in one go: of the texts that an exporter may bring one has up to 2 MB."""
 PORT = 9092
 OVERHEAD = 128  # bytes around a single message, at most: those of its batch and its own
 
@@ -186,20 +188,41 @@ class Kafka:
 
 
 class _Work:
-    """The messages of a load, and which of them are appended."""
+    """The messages of a load, as many at a time as memory is meant for, and which are appended."""
 
-    def __init__(self, load: Load, messages: Sequence[Message], largest: int) -> None:
+    def __init__(self, load: Load, messages: Iterator[Message], largest: int) -> None:
         self.load = load
-        self.messages = messages
+        self.messages: list[Message] = []
         self.bytes = 0
         self.largest_refused: Message | None = None
         self.refused = 0
-        self._done = bytearray(len(messages))
+        self.broken = False
+        """Whether the messages could not be made."""
+        self._coming = messages
+        self._largest = largest
+        self._done = bytearray()
         self._lanes: dict[int, list[int]] | None = None
         self._generation = -1
-        for row, (key, value) in enumerate(messages):
-            if len(key) + len(value) + OVERHEAD > largest:
+
+    def fill(self) -> bool:
+        """Make the next messages, where those before are done with; False where there are none."""
+        if self.messages:
+            return True
+        size = 0
+        try:
+            for message in self._coming:
+                self.messages.append(message)
+                size += len(message.key) + len(message.value)
+                if size > AT_ONCE_BYTES:
+                    break
+        except BaseException:
+            self.broken = True
+            raise
+        self._done, self._lanes = bytearray(len(self.messages)), None
+        for row, (key, value) in enumerate(self.messages):
+            if len(key) + len(value) + OVERHEAD > self._largest:
                 self.refuse(row)
+        return bool(self.messages)
 
     def lanes(self, topic: Topic) -> dict[int, list[int]]:
         """Return the rows that are to be appended, in order, by partition.
@@ -239,7 +262,7 @@ class KafkaDestination(LoadDestination):
     def __init__(
         self,
         topic: Topic,
-        values: Callable[[Batch], Sequence[bytes]],
+        values: Callable[[Batch], Iterable[bytes]],
         stage: Stage,
         *,
         max_message: int,
@@ -254,16 +277,18 @@ class KafkaDestination(LoadDestination):
 
     async def deliver(self, load: Load) -> int:
         """Append what of a load is not there yet, to all of its partitions at once."""
-        if self._work is None or self._work.load is not load:
-            self._work = await self._topic.call(self._prepare, load)
         work = self._work
+        if work is None or work.load is not load or work.broken:
+            work = self._work = _Work(load, self._messages(load), self._max_message)
         try:
             await self._topic.open()
-            lanes = await self._topic.call(work.lanes, self._topic)
-            ends = await asyncio.gather(
-                *(self._append(work, *lane) for lane in lanes.items()), return_exceptions=True
-            )
-            _raise_first(ends)
+            while await self._topic.call(work.fill):
+                lanes = await self._topic.call(work.lanes, self._topic)
+                ends = await asyncio.gather(
+                    *(self._append(work, *lane) for lane in lanes.items()), return_exceptions=True
+                )
+                _raise_first(ends)
+                work.messages = []
         except BaseException:
             await self._topic.disconnect()
             raise
@@ -275,11 +300,9 @@ class KafkaDestination(LoadDestination):
         """End the connections."""
         await self._topic.close()
 
-    def _prepare(self, load: Load) -> _Work:
-        messages: list[Message] = []
+    def _messages(self, load: Load) -> Iterator[Message]:
         for batch in map(in_sending_order, load.batches):
-            messages += map(Message, connection_keys(batch), self._values(batch))
-        return _Work(load, messages, self._max_message)
+            yield from map(Message, connection_keys(batch), self._values(batch))
 
     async def _append(self, work: _Work, partition: int, rows: Sequence[int]) -> None:
         at = 0
@@ -329,8 +352,8 @@ def connection_keys(batch: Batch) -> list[bytes]:
     return [",".join(values).encode() for values in zip(*columns, strict=True)]
 
 
-def _json(batch: Batch, now_s: Callable[[], float]) -> list[bytes]:
-    return [line.rstrip() for line in json_lines(batch, AGGREGATED, int(now_s()))]
+def _json(batch: Batch, now_s: Callable[[], float]) -> Iterator[bytes]:
+    return (line.rstrip() for line in json_lines(batch, AGGREGATED, int(now_s())))
 
 
 def make(chosen: Kafka, place: Place, before: Destination | None) -> KafkaDestination:
@@ -355,7 +378,7 @@ def make(chosen: Kafka, place: Place, before: Destination | None) -> KafkaDestin
     is_json = chosen.record_format is MessageFormat.JSON
     return KafkaDestination(
         topic,
-        (lambda batch: _json(batch, time.time)) if is_json else Messages(),
+        (lambda batch: _json(batch, time.time)) if is_json else Messages().each,
         place.stage,
         max_message=chosen.max_message_size,
         capacity=chosen.max_pending_records,

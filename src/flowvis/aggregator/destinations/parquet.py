@@ -5,11 +5,13 @@ from types import ModuleType
 from typing import Any
 
 from flowvis.aggregator.destinations.file_lines import WHOLE
-from flowvis.aggregator.destinations.texts import each
+from flowvis.aggregator.destinations.texts import each, split_by_text
 from flowvis.batch import Batch, address_text, whole_rows
 from flowvis.fields import Field, Kind
 from flowvis.runtime.extras import extra
 
+GROUP_BYTES = 32 << 20
+"""Of texts in a row group."""
 _NUMBERS = {Kind.U8: "uint8", Kind.U16: "uint16", Kind.U32: "uint32", Kind.U64: "uint64"}
 _UNITS = {Kind.SECONDS: "s", Kind.MILLISECONDS: "ms"}
 
@@ -36,8 +38,9 @@ class Parquet:
         file = self._arrow.PythonFile(sink, mode="w")
         writer = self._parquet.ParquetWriter(file, self._schema, compression=self._compression)
         for batch in batches:
-            writer.write_batch(self._record_batch(batch))
-            yield sink.drained()
+            for part in split_by_text(batch, GROUP_BYTES):
+                writer.write_batch(self._record_batch(part))
+                yield sink.drained()
         writer.close()
         yield sink.drained()
 

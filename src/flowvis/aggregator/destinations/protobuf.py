@@ -7,7 +7,7 @@ what is 0 or empty is not written.
 """
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -68,8 +68,12 @@ class Messages:
 
     def __call__(self, batch: Batch) -> list[bytes]:
         """Return the messages, in the order of the records."""
+        return list(self.each(batch))
+
+    def each(self, batch: Batch) -> Iterator[bytes]:
+        """Make the messages one after the other."""
         columns = [_column(batch, field) for field in self._fields if field.name in batch]
-        return [b"".join(parts) for parts in zip(*columns, strict=True)]
+        return (b"".join(parts) for parts in zip(*columns, strict=True))
 
 
 def _column(batch: Batch, field: Field) -> list[bytes]:

@@ -21,6 +21,7 @@ from flowvis.aggregator.destinations.kind import Kind, Place, Problems
 from flowvis.aggregator.destinations.loads import Load, LoadDestination, LoadStats, Undelivered
 from flowvis.aggregator.destinations.parquet import Parquet
 from flowvis.aggregator.destinations.s3_client import Bucket, Credentials
+from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.batch import Batch
 from flowvis.delivery.destination import Destination
 from flowvis.runtime.ledger import Stage
@@ -204,7 +205,9 @@ def csv_pieces(batches: Sequence[Batch], made_s: Callable[[], int]) -> Iterator[
     moment = made_s()
     for batch in batches:
         for first in range(0, len(batch), AT_ONCE):
-            yield csv_upload(batch.take(slice(first, first + AT_ONCE)), moment)
+            part = batch.take(slice(first, first + AT_ONCE))
+            for few in split_by_text(part, PART_BYTES):
+                yield csv_upload(few, moment)
 
 
 def gzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:

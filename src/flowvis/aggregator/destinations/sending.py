@@ -26,11 +26,18 @@ PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 class Encoder(Protocol):
     """What makes the messages of one session."""
 
+    @property
+    def left(self) -> int:
+        """How many records it has taken that are in no messages yet: for the next ones."""
+
     def opening(self) -> list[bytes]:
         """The messages that the session begins with; no records are in them."""
 
     def next_messages(self, queue: Queue) -> list[bytes]:
-        """Take records that wait, as messages in which they have the order of what is taken."""
+        """Take records that wait, as messages in which they have the order of what is taken.
+
+        Where those have too many bytes, only the first ones; the others are `left`.
+        """
 
     def records_in(self, unsent: Sequence[bytes]) -> int:
         """How many records are in the last messages, from these on."""
@@ -126,7 +133,7 @@ class CollectorDestination(QueuedDestination, ABC):
         encoder = self._encoder()
         self.queue.begin()
         await self.client.send(encoder.opening())
-        while await self._has_work() and self.queue.waiting:
+        while encoder.left or (await self._has_work() and self.queue.waiting):
             await self._deliver(encoder, encoder.next_messages(self.queue))
             await asyncio.sleep(0)  # sending does not wait while the kernel has room
 
@@ -150,9 +157,9 @@ class CollectorDestination(QueuedDestination, ABC):
             with self._patience.waiting(f"take {self.queue.taken} records"):
                 await self.client.send(messages)
         except ConnectionLost as lost:
-            self.queue.sent(self.queue.taken - encoder.records_in(lost.unsent))
+            self.queue.sent(self.queue.taken - encoder.left - encoder.records_in(lost.unsent))
             raise
-        self.queue.sent(self.queue.taken)
+        self.queue.sent(self.queue.taken - encoder.left)
 
     def _now(self) -> int:
         return int(self._clock())

@@ -1,13 +1,14 @@
 """Columns of a batch as lists of text, which lines of files and messages are made of."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, address_text, whole_rows
-from flowvis.fields import Field, Kind, RuleAction
+from flowvis.fields import TEXT_FIELDS, Field, Kind, RuleAction
 
 T = TypeVar("T")
 
@@ -64,6 +65,36 @@ def column_texts(
     if names is not None:
         return each(column, lambda numbers: (_name(n, names, written) for n in numbers.tolist()))
     return list(map(str, column.tolist()))
+
+
+def split_by_text(batch: Batch, most_bytes: int) -> Iterator[Batch]:
+    """Go through a batch in parts whose records have so many bytes of text, or one record more.
+
+    A text is in memory once, whoever has it, but is written for each: in 16 KB, as an exporter may
+    bring it, a few thousand records would fill the memory.
+    """
+    ends = np.cumsum(_text_bytes(batch))
+    if not len(ends) or ends[-1] <= most_bytes:
+        yield batch
+        return
+    firsts = np.flatnonzero(np.diff(ends // most_bytes, prepend=-1)).tolist()
+    for first, end in pairwise([*firsts, len(batch)]):
+        yield batch.take(slice(first, end))
+
+
+def _text_bytes(batch: Batch) -> NDArray[np.int64]:
+    """How many bytes of text each record has."""
+    columns = [batch[name] for name in TEXT_FIELDS if name in batch]
+    seen = np.zeros(len(batch.strings), dtype=bool)
+    for column in columns:
+        seen[column] = True
+    used = np.flatnonzero(seen)
+    lengths = np.zeros(len(seen), dtype=np.int64)
+    lengths[used] = [len(batch.strings.value(code)) for code in used.tolist()]
+    found = np.zeros(len(batch), dtype=np.int64)
+    for column in columns:
+        found += lengths[column]
+    return found
 
 
 def _raw(rows: NDArray[Any]) -> Iterator[bytes]:

@@ -12,15 +12,17 @@ from flowvis.native import FlowIndex
 from flowvis.strings import Strings
 
 MAX_ADDRESSES = 1 << 16  # then it begins anew
+MAX_NAMES = 1 << 14  # the same; Kubernetes is made for 5,000 nodes
+LONGEST_NAME = 253
+"""Bytes of a node's name, at most, in Kubernetes as in DNS: a longer text names none."""
 
 
 class ReportedNodes:
-    """Node names by address; the newest report counts."""
+    """Node names by address, in some 7 MB at most; the newest report counts."""
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self._index = FlowIndex(16, max_addresses)
         self._number_at = np.zeros(max_addresses + 1, dtype=np.int32)  # the last: slot -1
-        self._max_names = max_addresses
         self._forget()
 
     def __len__(self) -> int:
@@ -31,14 +33,14 @@ class ReportedNodes:
         rows = np.flatnonzero((batch["sourceNodeName"] != 0) & (batch["sourcePodName"] == 0))
         if not len(rows):
             return
-        names = batch["sourceNodeName"][rows]
-        distinct = np.unique(names).tolist()
+        codes, places = np.unique(batch["sourceNodeName"][rows], return_inverse=True)
+        names = [batch.strings.value(code) for code in codes.tolist()]
         slots = self._index.upsert(batch["sourceIP"][rows])[0]
-        if slots.min() < 0 or len(self._names) + len(distinct) > self._max_names:
+        if slots.min() < 0 or len(self._names) + len(names) > MAX_NAMES:
             self._forget()
             slots = self._index.upsert(batch["sourceIP"][rows])[0]
-        for code in distinct:
-            self._number_at[slots[names == code]] = self._number(batch.strings.value(code))
+        numbers = [self._number(name) if len(name) <= LONGEST_NAME else 0 for name in names]
+        self._number_at[slots] = np.array(numbers, dtype=np.int32)[places]
         self._number_at[-1] = 0
 
     def find(self, addresses: NDArray[np.uint8], strings: Strings) -> NDArray[np.uint32]:
@@ -47,16 +49,16 @@ class ReportedNodes:
         if not numbers.any():
             return np.zeros(len(addresses), dtype=np.uint32)
         used, places = np.unique(numbers, return_inverse=True)
-        return strings.encode(self._names[number] for number in used.tolist())[places]
+        codes = [strings.intern(self._names[number]) for number in used.tolist()]
+        return np.array(codes, dtype=np.uint32)[places]
 
     def _forget(self) -> None:
         self._index.clear()
-        self._names: list[str] = [""]
-        self._numbers: dict[str, int] = {"": 0}
+        self._names: list[bytes] = [b""]
+        self._numbers: dict[bytes, int] = {b"": 0}
 
     def _number(self, name: bytes) -> int:
-        text = name.decode(errors="replace")
-        number = self._numbers.setdefault(text, len(self._names))
+        number = self._numbers.setdefault(name, len(self._names))
         if number == len(self._names):
-            self._names.append(text)
+            self._names.append(name)
         return number

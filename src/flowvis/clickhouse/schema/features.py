@@ -14,7 +14,11 @@ Execute = Callable[[str], Iterable[tuple[Any, ...]]]
 _CODECS_SINCE = (20, 1)
 _DROPPED_PARTS_SINCE = (20, 12)
 _DIVIDING_CODEC_SINCE = (24, 1)
-_ASKED = ("allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert")
+_OF_ROLLS = "deduplicate_insert_select"
+_ASKED = (
+    "allow_experimental_low_cardinality_type", "insert_deduplication_token", "async_insert",
+    _OF_ROLLS,
+)  # fmt: skip
 _OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
 _ASKED_OF_TABLES = (
     "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
@@ -44,11 +48,21 @@ class Features:
     """There is a codec that divides by what all values of a column have in common (GCD)."""
     projections: bool = False
     """A table whose rows of one key become one may have projections, compressed as well."""
+    chooses_selects: bool = False
+    """It decides by itself whether it recognises a repeated INSERT SELECT, unless told."""
 
     @property
     def rollups(self) -> bool:
         """Whether records can be rolled up, each once whatever happens."""
         return self.deduplication
+
+    @property
+    def roll_options(self) -> dict[str, int | str]:
+        """Settings without which a repeated roll might not be recognised.
+
+        Its rows come in no order that is told, so not each version that chooses takes its token.
+        """
+        return {_OF_ROLLS: "enable_even_for_bad_queries"} if self.chooses_selects else {}
 
     def left_out(self, ttl_s: int, *, replicated: bool = False) -> list[str]:
         """Say what this server goes without, a line for each; replicas recognise repetitions."""
@@ -90,6 +104,7 @@ def probe(execute: Execute) -> Features:
         drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,
         divides=_number(version) >= _DIVIDING_CODEC_SINCE,
         projections=tables >= _OF_PROJECTIONS,
+        chooses_selects=_OF_ROLLS in settings,
     )
 
 

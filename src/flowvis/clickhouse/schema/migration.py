@@ -55,6 +55,7 @@ class Migration:
         self._set_ttl(schema.BOOKS, books.ttl_sql, self.kept.books_s)
         if self.features.rollups:
             self._keep_rollups(engines, renew=renew)
+            self._keep_remembering()
         self._show(engines, stale=added or digest != self._digest(), renew=renew)
         if (version, digest) != (schema.VERSION, self._digest()):
             self.execute(
@@ -156,6 +157,15 @@ class Migration:
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
             if layout.cluster:
                 self._show_rollup(rollup, there=rollup.name in engines, renew=renew)
+
+    def _keep_remembering(self) -> None:
+        """Have replicas know repetitions for as long as these may come."""
+        if not self.layout.cluster:
+            return
+        for table in (schema.TABLE, schema.BOOKS, *(rollup.name for rollup in rollups.ROLLUPS)):
+            engine = self._shown_by("engine_full", table)
+            for statement in schema.remember(self.layout, table, engine):
+                self.execute(statement)
 
     def _show_rollup(self, rollup: rollups.Rollup, *, there: bool, renew: bool) -> None:
         """Make what shows all servers' rows; anew where it lacks columns, whoever added them."""

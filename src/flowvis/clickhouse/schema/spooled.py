@@ -4,11 +4,12 @@
 
 The body is a native block of all columns that the batch has, under their own names: not the block
 that is inserted, as that depends on the server. Whoever reads it believes nothing: the checksum
-first, then each length.
+first, then each length. Fields that a program before did not have are empty.
 """
 
 import json
 import zlib
+from collections.abc import Iterator
 from hashlib import blake2b
 from struct import Struct
 
@@ -25,7 +26,7 @@ from flowvis.clickhouse.schema.native_block import (
     Numbers,
 )
 from flowvis.errors import FlowvisError
-from flowvis.fields import TEXT_FIELDS
+from flowvis.fields import BY_NAME, FIELDS, TEXT_FIELDS
 from flowvis.native import StringTable
 
 _MAGIC = b"FVSPOOL1"
@@ -37,6 +38,7 @@ MAX_BODY = 1 << 30
 _LEVEL = 1  # of zlib: 100 MB/s, and a fifth of the bytes
 
 _TEXT = frozenset({*TEXT_FIELDS, checkpoint.BASES})
+_CHECKPOINT = frozenset({*checkpoint.COLUMNS, checkpoint.BASES, "flowId"})
 
 
 class CorruptFile(FlowvisError):
@@ -108,7 +110,25 @@ def _batch(raw: bytes, records: int) -> Batch:
             columns[name] = reader.codes(rows, strings)
         else:
             columns[name] = reader.numbers(kind, rows)
-    return Batch(columns, strings)
+    return Batch(dict(_of_now(columns, rows)), strings)
+
+
+def _of_now(columns: dict[str, Column], rows: int) -> Iterator[tuple[str, Column]]:
+    """Yield the columns that a batch has now of those of a file."""
+    whole = columns.keys() >= _CHECKPOINT  # else it is of no use
+    for name, values in columns.items():
+        if name not in BY_NAME and (whole or name not in _CHECKPOINT):
+            yield name, values
+    for field in FIELDS:
+        kind, shape = field.kind, (rows, *field.kind.shape)
+        if field.name not in columns:
+            if field.stored:
+                yield field.name, np.zeros(shape, kind.dtype)
+            continue
+        values = columns[field.name]
+        if values.shape != shape:
+            raise ValueError(f"{field.name}: values of another kind")
+        yield field.name, values.astype(kind.dtype, copy=False)
 
 
 def _type_of(column: Column) -> str:

@@ -349,7 +349,7 @@ def kept(
         yield f"TTL {ttl}"
     settings = []
     if layout.cluster:
-        settings.append(f"replicated_deduplication_window = {REMEMBERED_BATCHES}")
+        settings += [f"replicated_deduplication_window = {REMEMBERED_BATCHES}", REMEMBERED_LONG]
     elif features.deduplication:
         settings.append(f"non_replicated_deduplication_window = {REMEMBERED_BATCHES}")
     if features.ttl and whole_parts:
@@ -369,6 +369,19 @@ def create_versions(layout: TableLayout) -> str:
 
 
 REMEMBERED_BATCHES = 10_000  # per table: hours of commits, a few bytes each
+REMEMBERED_LONG = "replicated_deduplication_window_seconds = 604800"
+"""A week. Newer servers forget a batch after an hour by themselves: rolls that somebody left are
+repeated later than that, as are batches that were spooled without an answer."""
+
+
+def remember(layout: TableLayout, name: str, engine: str) -> Iterator[str]:
+    """Yield the ALTER TABLE after which the replicas of an older program's table remember so long.
+
+    `engine` is the table's, with its settings. What somebody chose is left alone.
+    """
+    if REMEMBERED_LONG.split(" ", 1)[0] not in engine:
+        table = f"{_own(layout, name)}{layout.everywhere}"
+        yield f"ALTER TABLE {table} MODIFY SETTING {REMEMBERED_LONG}"
 
 
 def ttl_sql(ttl_s: int) -> str:

@@ -54,13 +54,20 @@ class OpenVSwitch:
         self._run = run
         self._wanted = datapath
         self._datapath = ""
+        self._asking: socket.socket | None = None  # a switch that was restarted has another one
+        self._closed = False
 
     def open(self) -> None:
-        """Find the datapath; SystemRefused says what is missing."""
+        """Find the datapath; SystemRefused says what is missing. Blocks while it is asked for."""
+        self._closed = False
         self._datapath = self._wanted or self._userspace()
 
     def close(self) -> None:
-        """Nothing is kept open: a switch that was restarted has another socket."""
+        """Ask nothing more; what another thread waits for ends without an answer."""
+        self._closed = True
+        if (asking := self._asking) is not None:
+            with contextlib.suppress(OSError):  # it has its answer
+                asking.shutdown(socket.SHUT_RDWR)
 
     def prepare(self) -> list[str]:
         """Say what will be missing."""
@@ -88,7 +95,9 @@ class OpenVSwitch:
         options = ["-m", "-s", self._datapath]
         for zone in [None] if self._zones is None else self._zones:
             chosen = [] if zone is None else [f"zone={zone}"]
-            decoder.feed_lines(self._ask("dpctl/dump-conntrack", *options, *chosen).encode())
+            decoder.feed_lines(
+                self._ask("dpctl/dump-conntrack", *options, *chosen).encode(errors="replace")
+            )
         self.stats.polls += 1
         self.stats.entries += len(decoder)
         self.stats.malformed_entries += decoder.malformed
@@ -128,7 +137,7 @@ class OpenVSwitch:
         """Return what a command prints; SystemRefused says why there is nothing."""
         path = self._socket()
         try:
-            answer = _answer(path, {"id": 0, "method": command, "params": parameters})
+            answer = self._answer(path, {"id": 0, "method": command, "params": parameters})
         except OSError as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
             raise SystemRefused(
@@ -147,27 +156,33 @@ class OpenVSwitch:
         try:
             if stat.S_ISSOCK(self._run.stat().st_mode):
                 return self._run
-            pid = (self._run / "ovs-vswitchd.pid").read_text().strip()
+            pid = (self._run / "ovs-vswitchd.pid").read_text(errors="replace").strip()
         except OSError as error:
             raise SystemRefused(
                 f"{error.filename}: {error.strerror}: does Open vSwitch run on this node, and is "
                 "its directory here (conntrack.ovs.run)?"
             ) from error
+        if not (pid.isascii() and pid.isdigit()):  # it begins just now
+            raise SystemRefused(
+                f"{self._run}/ovs-vswitchd.pid: {pid[:80]!r} is no process's number"
+            )
         return self._run / f"ovs-vswitchd.{pid}.ctl"
 
-
-def _answer(path: Path, request: dict[str, object]) -> object:
-    """Send a request; return the answer. OSError, also where it is too long or is none."""
-    received = bytearray()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(TIMEOUT_S)
-        sock.connect(str(path))
-        sock.sendall(json.dumps(request).encode())
-        while piece := sock.recv(PIECE_BYTES):
-            received += piece
-            if len(received) > MOST_BYTES:
-                raise OSError(0, f"an answer of more than {MOST_BYTES >> 20} MiB")
-            if piece.endswith(b"}"):  # it may be the end: the switch keeps the connection open
-                with contextlib.suppress(ValueError):
-                    return json.loads(received)
-    raise OSError(0, "the answer ends before it is whole")
+    def _answer(self, path: Path, request: dict[str, object]) -> object:
+        """Send a request; return the answer. OSError, also where it is too long or is none."""
+        received = bytearray()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(TIMEOUT_S)
+            self._asking = sock
+            sock.connect(str(path))
+            if self._closed:  # before there was anything to end
+                raise OSError(0, "it is not to be asked any more")
+            sock.sendall(json.dumps(request).encode())
+            while piece := sock.recv(PIECE_BYTES):
+                received += piece
+                if len(received) > MOST_BYTES:
+                    raise OSError(0, f"an answer of more than {MOST_BYTES >> 20} MiB")
+                if piece.endswith(b"}"):  # it may be the end: the switch keeps the connection open
+                    with contextlib.suppress(ValueError, RecursionError):
+                        return json.loads(received)
+        raise OSError(0, "the answer ends before it is whole")

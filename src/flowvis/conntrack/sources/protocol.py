@@ -34,10 +34,10 @@ class Source(Protocol):
     """Whether it can count packets and bytes at all."""
 
     def open(self) -> None:
-        """Reach the table; SystemRefused with the remedy when that may not be."""
+        """Reach the table; SystemRefused with the remedy when that may not be. May block."""
 
     def close(self) -> None:
-        """Let go of it; may be called again."""
+        """Let go of it; may be called again. A poll under way in another thread is cut off."""
 
     def prepare(self) -> list[str]:
         """Have it tell all that it can; one line for each thing that will be missing."""

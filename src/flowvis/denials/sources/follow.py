@@ -1,6 +1,8 @@
 """A log file followed as it grows, across its rotation."""
 
+import errno
 import os
+import stat
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -77,7 +79,12 @@ class Follower:
         return lines or self._take()
 
     def _open(self) -> None:
-        self._file = FileIO(self.path)
+        # What is none may have us wait for whoever writes it.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "it is no regular file", str(self.path))
+        self._file = FileIO(descriptor)
         if not self._begun:
             self._file.seek(0, os.SEEK_END)
         self._begun = True

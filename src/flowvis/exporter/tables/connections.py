@@ -17,13 +17,20 @@ from flowvis.batch import any_of
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
 from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
-from flowvis.exporter.tables.default_zone import COMPLETED, DefaultZone
+from flowvis.exporter.tables.default_zone import COMPLETED, DEFAULT_ZONE, DefaultZone
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
+from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, counters_of, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, UNREPORTED, Slots, TimedTable
-from flowvis.exporter.tables.tuples import KEY_SIZE, ConnectionTuples, identity
+from flowvis.exporter.tables.tuples import (
+    KEY_SIZE,
+    ConnectionTuples,
+    identity,
+    source_and_protocol,
+    zones_of,
+)
 from flowvis.fields import EndReason
 from flowvis.native import FlowIndex
 from flowvis.runtime.dropped import EntryDropped
@@ -177,7 +184,7 @@ class ConnectionTable(TimedTable[TableStats]):
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self._vanish(vanished)
-        self.stats.ended_unobserved += self._memory.forget_before(oldest)
+        self._miss(self._memory.forget_before(oldest))
         self.stats.unseen += self._gap.close(self._poll)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
@@ -186,7 +193,7 @@ class ConnectionTable(TimedTable[TableStats]):
         """Let go of connections that the scope, which has changed, does not want any more.
 
         What is not reported of them yet is reported, as if they were cut off. One that is wanted
-        again later, and that the kernel still lists, is reported from its beginning.
+        again two polls later, and that the kernel still lists, is reported from its beginning.
         """
         kept = self._rows.kept
         wanted = self._scope.wants(
@@ -242,10 +249,16 @@ class ConnectionTable(TimedTable[TableStats]):
             self._vanish(gone)
 
     def _others(self, slots: Slots, entries: Entries) -> NDArray[np.bool_]:
-        """Which entries are of another connection than the known one of their key."""
+        """Which entries are of another connection than the known one of their key.
+
+        By their starts; where none are told, by the one before that was over.
+        """
         starts = self._kernel_start[slots]
         both = (slots >= 0) & (starts > 0) & (entries.start_ns > 0)
-        return np.asarray(both & (starts != entries.start_ns))
+        others = both & (starts != entries.start_ns)
+        if not entries.start_ns.all():
+            others |= _open_since(entries) & (slots >= 0) & (starts == 0) & self._over(slots)
+        return np.asarray(others)
 
     def _following(
         self, keys: NDArray[np.uint8], slots: Slots, entries: Entries
@@ -274,10 +287,22 @@ class ConnectionTable(TimedTable[TableStats]):
             self._free(np.unique(slots[early]))
 
     def _vanish(self, slots: Slots) -> None:
-        """End connections whose end was not observed."""
-        self.stats.vanished += len(slots)
+        """End connections of which no end was reported to us.
+
+        Of those that were seen to be over, and where nothing is counted, nothing is missing.
+        """
+        missed = ~self._over(slots) & ~self._uncounted[slots]
+        self.stats.vanished += int(np.count_nonzero(missed))
         self._gap.find(len(slots))
         self._end_with(slots, EndReason.END)
+
+    def _miss(self, reported: Reported) -> None:
+        """Count connections that were reported before, and ended while nobody looked."""
+        wanted = self._scope.wants(*source_and_protocol(reported.keys))  # else nobody wants to look
+        if self._default_zone is not None:  # a predecessor may have been there before the other
+            wanted &= zones_of(reported.keys) != DEFAULT_ZONE
+        self.stats.ended_unobserved += int(np.count_nonzero(reported.missed & wanted))
+        self._note_over(reported)
 
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
@@ -299,7 +324,7 @@ class ConnectionTable(TimedTable[TableStats]):
                 keys.take(fresh, axis=0), entries.take(fresh), now_ms, ended=True
             )
         self._end_with(slots[slots >= 0], EndReason.END)
-        self._memory.forget(keys)
+        self._note_over(self._memory.forget(keys))
 
     def _admit(
         self, keys: NDArray[np.uint8], entries: Entries, now_ms: int, *, ended: bool = False
@@ -312,15 +337,18 @@ class ConnectionTable(TimedTable[TableStats]):
         if not len(entries):
             return slots
         counters = counters_of(entries)
-        reported = self._memory.recall(keys, entries.start_ns, counters, self._poll)
+        reported = self._memory.recall(
+            keys, entries.start_ns, counters, self._poll, anew=_open_since(entries)
+        )
         # What was reported under one client's name is reported under it to its end.
         tuples, completed = self._tuples(
             entries, now_ms, (reported.reasons == UNREPORTED) | reported.completed
         )
         description = self._enricher.describe(tuples, self._rows.strings)
         quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
-        if ended:
-            quiet &= reported.reasons == EndReason.END
+        # What is not counted says that it is over by its state alone.
+        over = (entries.uncounted != 0) & _OVER[entries.tcp_state]
+        quiet &= ~(over | ended) | (reported.reasons == EndReason.END)
         failed = 0 if description.failed is None else int(np.count_nonzero(description.failed))
         others = int(np.count_nonzero(~description.wanted)) - failed
         self.entries.drop(EntryDropped.NOT_LOCAL, others)
@@ -349,12 +377,13 @@ class ConnectionTable(TimedTable[TableStats]):
         fields["flowStartMilliseconds"] = np.where(
             reported.began > 0, reported.began, tuples.start_ms
         )
-        fields["flowEndMilliseconds"] = reported.ends
+        # Where the clock was set back since, time goes on from there.
+        fields["flowEndMilliseconds"] = np.maximum(reported.ends, fields["flowStartMilliseconds"])
         self._rows.write(slots[opened], {name: column[opened] for name, column in fields.items()})
         gone_on = reported.reasons[opened] != UNREPORTED
         self._memory.forget(keys[opened[gone_on]])
         # Another connection has the key of one that was reported: that one is over.
-        self.stats.ended_unobserved += self._memory.forget(keys[opened[~gone_on]])
+        self._miss(self._memory.forget(keys[opened[~gone_on]]))
         self._update(slots[wanted], entries.take(wanted), now_ms)
         self._report_past(slots[opened], entries.take(opened))
         # Of a predecessor that was killed: while the flow is known its totals make good what was
@@ -367,9 +396,9 @@ class ConnectionTable(TimedTable[TableStats]):
         """Let what connections did before anybody looked be of the moment of their first sight.
 
         Their start is not known, so no interval is: the first record ends when it begins, whenever
-        it can be sent, and the next one counts from there.
+        it can be sent, and the next one counts from there. What nothing is counted of just begins.
         """
-        unknown = (entries.start_ns == 0) & (entries.event == DUMP)
+        unknown = (entries.start_ns == 0) & (entries.event == DUMP) & (entries.uncounted == 0)
         past = slots[unknown & (self._reported[slots] == UNREPORTED)]
         self._past[past] = True
         self._hasten(past)
@@ -485,8 +514,10 @@ class ConnectionTable(TimedTable[TableStats]):
             return
         tuples, completed = self._tuples(entries.take(unreported), now_ms)
         stamped = entries.start_ns[unreported] > 0
-        starts = self._rows.kept["flowStartMilliseconds"]
-        starts[slots[unreported[stamped]]] = tuples.start_ms[stamped]
+        starts, ends = (self._rows.kept[f"flow{end}Milliseconds"] for end in ("Start", "End"))
+        known_since = slots[unreported[stamped]]
+        starts[known_since] = tuples.start_ms[stamped]
+        ends[known_since] = np.maximum(ends[known_since], starts[known_since])
         description = self._enricher.describe(tuples, self._rows.strings)
         known = dict(description.columns)
         # The default zone may have forgotten what it knew at first.
@@ -538,6 +569,12 @@ def _one_of_each(entries: Entries) -> Iterator[Entries]:
             return
         yield entries.take(~later)
         entries = entries.take(later)
+
+
+def _open_since(entries: Entries) -> NDArray[np.bool_]:
+    """Which entries of a dump are open TCP connections, and nobody knows since when."""
+    told = (entries.event == DUMP) & (entries.tcp_state != NO_TCP_STATE)
+    return np.asarray(told & (entries.start_ns == 0) & ~_OVER[entries.tcp_state])
 
 
 def _parted(slots: Slots) -> tuple[Slots, Slots]:

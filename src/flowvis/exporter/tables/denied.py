@@ -24,6 +24,7 @@ from flowvis.denials.packets import Packets
 from flowvis.denials.prefixes import DenialVerdict
 from flowvis.exporter.rate import Rate
 from flowvis.exporter.tables.enrich import Enricher
+from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.rows import KEPT, row_bytes
 from flowvis.exporter.tables.scope import Scope
 from flowvis.exporter.tables.timed import ASIDE_BYTES, NEVER, Slots, TimedTable
@@ -45,6 +46,7 @@ LONG_AGO = -(1 << 62)  # before anything that was logged, by any steady clock
 TCP, REJECT = 6, RuleAction.REJECT
 
 _KEY_SIZE = 45
+_PROTOCOL = 36  # its place in a key
 _PACKETS, _OCTETS = 0, 1  # columns of `Rows.totals`
 _DIRECTIONS = ("ingress", "egress")
 _POLICY = ("Name", "Namespace", "Type", "RuleName", "RuleAction")
@@ -237,7 +239,7 @@ class DeniedTable(TimedTable[DeniedStats]):
     def _go_on(
         self, keys: NDArray[np.uint8], packets: Packets, slots: Slots, opened: Slots
     ) -> dict[str, Column]:
-        """Set counters of those that our predecessor reported; return since when all go on."""
+        """Set counters of those that our predecessor reported; return from when to when all are."""
         if not len(self._memory):
             return {}
         reported = self._memory.look_up(keys)
@@ -249,7 +251,10 @@ class DeniedTable(TimedTable[DeniedStats]):
         ]
         self._reported[slots[those]] = reported.reasons[those]
         self._memory.forget(keys[opened])
-        return {"flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms)}
+        return {
+            "flowStartMilliseconds": np.where(known, reported.starts, packets.time_ms),
+            "flowEndMilliseconds": np.where(known, reported.ends, packets.time_ms),
+        }
 
     def _count(self, slots: Slots, packets: Packets, logged: NDArray[np.int64]) -> None:
         """Add packets to their connections, and set when these are due."""
@@ -312,6 +317,12 @@ class DeniedTable(TimedTable[DeniedStats]):
 
     def _starts(self, slots: Slots) -> NDArray[np.uint64]:
         return self._rows.kept["flowStartMilliseconds"][slots]
+
+    def reported(self) -> Reported:
+        """What was reported of all that may go on: clients' kernels have forgotten the others."""
+        reported = super().reported()
+        kept = self._kept_ms[reported.keys[:, _PROTOCOL]].astype(np.uint64)
+        return reported.take(reported.ends + kept > self._steady.wall(self._at))
 
     def _sleep_until(self, slots: Slots) -> Slots:
         protocols = self._rows.kept["protocolIdentifier"][slots]

@@ -38,6 +38,17 @@ class Reported:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """If they are over: of which of them nobody observed what they did last."""
+        counted = any_of(self.exported != 0)  # else there is nothing to miss
+        return np.asarray(counted & (self.reasons != EndReason.END))
+
+    def take(self, which: NDArray[np.bool_]) -> "Reported":
+        """Some of the connections."""
+        columns = (getattr(self, field.name) for field in fields(self))
+        return Reported(*take(columns, which))
+
     def ended(self) -> "Reported":
         """The same connections, of which nothing is known any more: they are over."""
         return replace(self, reasons=np.zeros_like(self.reasons))
@@ -89,14 +100,18 @@ class Memory:
         starts: NDArray[np.uint64],
         counters: NDArray[np.uint64],
         poll: int,
+        *,
+        anew: NDArray[np.bool_],
     ) -> Reported:
         """Return what was reported of each connection, all 0 of those that are not known.
 
-        One with another start, or that has counted less than was reported, is another connection.
+        One with another start, or that has counted less than was reported, is another connection;
+        so is one of those that are open, `anew` where the end of the one before was reported.
         """
         slots = self._index.find(keys)
         known = (slots >= 0) & (self._columns["starts"][slots] == starts)
         known &= ~any_of(counters < self._columns["exported"].take(slots, axis=0))
+        known &= ~anew | (self._columns["reasons"][slots] != EndReason.END)
         self._seen[slots[known]] = poll
         return self._reported(keys, np.where(known, slots, -1))
 
@@ -120,29 +135,22 @@ class Memory:
         slots = np.flatnonzero(self._seen)
         return self._reported(self._index.keys(slots), slots)
 
-    def forget(self, keys: NDArray[np.uint8]) -> int:
-        """Forget connections that are in the table again, or have ended.
-
-        Return of how many no end was exported.
-        """
+    def forget(self, keys: NDArray[np.uint8]) -> Reported:
+        """Forget connections that are in the table again, or have ended; return what was known."""
         slots = self._index.find(keys)
         return self._remove(np.unique(slots[slots >= 0]))
 
-    def forget_before(self, poll: int) -> int:
-        """Forget connections that the kernel has not listed since a poll.
-
-        Return of how many the end was not exported: what they did last nobody has observed.
-        """
-        if not len(self._index):
-            return 0
+    def forget_before(self, poll: int) -> Reported:
+        """Forget connections that the kernel has not listed since a poll; return what was known."""
+        if not len(self._index):  # as usual: it has three places for each connection
+            return self._remove(np.empty(0, dtype=np.int64))
         return self._remove(np.flatnonzero((self._seen > 0) & (self._seen < poll)))
 
-    def _remove(self, slots: NDArray[np.int64]) -> int:
-        """Free rows; return how many of them had not ended."""
-        unended = int(np.count_nonzero(self._columns["reasons"][slots] != EndReason.END))
+    def _remove(self, slots: NDArray[np.int64]) -> Reported:
+        known = self._reported(self._index.keys(slots), slots)
         self._index.remove(slots)
         self._seen[slots] = 0
-        return unended
+        return known
 
     def _reported(self, keys: NDArray[np.uint8], slots: NDArray[np.int64]) -> Reported:
         columns = take(self._columns.values(), slots)

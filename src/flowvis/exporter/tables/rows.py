@@ -71,8 +71,9 @@ class Rows:
     def count(self, slots: NDArray[np.int64], counters: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Set the counters of rows as the kernel reported them; return which rows have grown.
 
-        A counter below the last one has begun anew: what it had is not lost from the deltas. No
-        counter at all is none that was reported: what is tracked has had a packet.
+        Where a counter is below the last one, all have begun anew, as a kernel zeroes them at once:
+        what they had is not lost from the deltas. No counter at all is none that was reported: what
+        is tracked has had a packet.
         """
         before = self.totals.take(slots, axis=0)
         reported = any_of(counters != 0)
@@ -81,7 +82,8 @@ class Rows:
         restarted = counters < before
         if restarted.any():
             exported = self.exported.take(slots, axis=0)
-            self.exported[slots] = np.where(restarted, exported - before, exported)
+            anew = any_of(restarted)[:, None]
+            self.exported[slots] = np.where(anew, exported - before, exported)
         self._totals[slots] = whole_rows(counters)
         return any_of(counters != before)
 

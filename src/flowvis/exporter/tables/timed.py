@@ -231,13 +231,18 @@ class TimedTable(Generic[Stats]):
             return
         known = slots[self._reported[slots] != UNREPORTED]
         over = reason == EndReason.END
-        if over and self._keeper is not None and len(known):
-            self._noted.append(self._reported_of(known).ended())
+        if over and len(known):
+            self._note_over(self._reported_of(known))
         self._departed.append(self._records(slots[news], reason, noted=not over))
         self._waiting += int(np.count_nonzero(news))
         if not over:
             self._remember(slots)
         self._free(slots)
+
+    def _note_over(self, reported: Reported) -> None:
+        """Have a successor know that connections are over: it is not to miss them."""
+        if self._keeper is not None and len(reported):
+            self._noted.append(reported.ended())
 
     def _remember(self, slots: Slots) -> None:
         """Remember what was reported of connections that leave and may come again."""

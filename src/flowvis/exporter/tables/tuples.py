@@ -113,3 +113,14 @@ def identity(entries: Entries) -> NDArray[np.uint8]:
         entries.protocol,
     )
     return keys
+
+
+def zones_of(keys: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """Return the zones of identities."""
+    at = 4 * 16 + 4 * 2  # behind addresses and ports
+    return np.ascontiguousarray(keys[:, at : at + 2]).view(np.uint16)[:, 0]
+
+
+def source_and_protocol(keys: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the sources and protocols of identities."""
+    return keys[:, :16], keys[:, -1]

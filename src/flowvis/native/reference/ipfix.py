@@ -106,6 +106,11 @@ class RecordDecoder:
         )
         self._bound = (None, set())
 
+    @property
+    def domains(self) -> int:
+        """How much is remembered of observation domains: up to three things of each."""
+        return len(self._expected) + len(self._boots) + len(self._inferred)
+
     def forget(self, domain: int, template_id: int) -> None:
         """Drop a template; KeyError if it is not known."""
         del self._programs[domain, template_id]

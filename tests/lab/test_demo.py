@@ -44,9 +44,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         text=True,
         env={**os.environ, "XDG_RUNTIME_DIR": str(runtime)},
     ) as process:
+        said = []
         try:
             assert process.stdout is not None
-            said = []
             for line in process.stdout:
                 said.append(line)
                 if "on a node" in line:
@@ -60,6 +60,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             yield Demo(init, link[0], runtime)
         finally:  # also where one of these fails: it would stay, and be waited for
             process.send_signal(signal.SIGINT)
+            sys.stdout.write("".join(said))
         assert process.wait(PATIENCE_S) == 0
     assert not list(runtime.iterdir())
     # Nothing listens then that was of it; its port may be another program's by now.

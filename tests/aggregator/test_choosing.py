@@ -1,7 +1,9 @@
 """Filters that take long keep nobody waiting: neither exporters nor other readers."""
 
+import gc
 import random
 import threading
+import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,6 +21,7 @@ from flowvis.batch import Batch
 from flowvis.filters import parse
 from flowvis.filters.mask import mask as real
 from flowvis.filters.networks import NetworkNames, enforce, in_force
+from flowvis.filters.spending import Spend
 from flowvis.inventory.index import Inventory
 
 from .opened import ADMIN, SHOP, SHOPS, opened
@@ -111,6 +114,24 @@ async def test_a_filter_that_takes_too_long_to_read_is_ended(tmp_path: Path) -> 
         ):
             found = await it.code(f"/{path}", ADMIN, params={name: next(texts)})
             assert found == "too-costly", path
+
+
+async def test_a_collection_of_garbage_is_not_the_filter_s_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    callbacks = list(gc.callbacks)
+    held: list[list[None]] = [[] for _ in range(1_000_000)]
+    began_s = time.thread_time()
+    gc.collect()
+    monkeypatch.setattr(choosing, "LEAST_S", (time.thread_time() - began_s) / 4)
+
+    def reading(_: str, spend: Spend) -> int:
+        gc.collect()
+        spend()
+        return len(held)
+
+    assert await read(reading, "") == len(held)
+    assert gc.callbacks == callbacks
 
 
 async def test_no_filter_is_read_on_the_event_loop(

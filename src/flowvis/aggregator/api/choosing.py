@@ -6,9 +6,12 @@ and evaluated in another, one after the other, and each has only so much of its 
 """
 
 import asyncio
+import gc
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from flowvis.aggregator.api.problems import Problem
@@ -21,7 +24,7 @@ from flowvis.filters.sql import Condition, condition
 
 T = TypeVar("T")
 
-LEAST_S = 0.25  # a collection of garbage may fall into it, and take a tenth of a second
+LEAST_S = 0.25
 PER_RECORD_S = 100e-6
 """Some ten times what a filter of a few patterns takes where no two texts are the same."""
 
@@ -33,7 +36,8 @@ async def read(reader: Callable[[str, Spend], T], text: str) -> T:
     """Return what a reader makes of a filter's text; Problem where that takes too long."""
 
     def bounded() -> T:
-        return reader(text, _until(LEAST_S, "to be read"))
+        with _within(LEAST_S, "to be read") as spend:
+            return reader(text, spend)
 
     return await asyncio.get_running_loop().run_in_executor(_READING, bounded)
 
@@ -44,7 +48,8 @@ async def conditioned(wanted: Filter) -> Condition:
     def bounded() -> Condition:
         names = len(in_force().names)
         left_s = LEAST_S + PER_RECORD_S * names
-        return condition(wanted, _until(left_s, f"for {names} names of networks"))
+        with _within(left_s, f"for {names} names of networks") as spend:
+            return condition(wanted, spend)
 
     return await asyncio.get_running_loop().run_in_executor(_READING, bounded)
 
@@ -56,12 +61,28 @@ async def chosen(wanted: Filter, batch: Batch) -> Batch:
 
 def _chosen(wanted: Filter, batch: Batch) -> Batch:
     left_s = LEAST_S + PER_RECORD_S * len(batch)
-    return batch.take(mask(wanted, batch, _until(left_s, f"for {len(batch)} records")))
+    with _within(left_s, f"for {len(batch)} records") as spend:
+        return batch.take(mask(wanted, batch, spend))
 
 
-def _until(left_s: float, what: str) -> Spend:
-    """Let this thread spend so much of its time from now on."""
+@contextmanager
+def _within(left_s: float, what: str) -> Iterator[Spend]:
+    """Let this thread spend so much of its time in the body.
+
+    A collection of garbage that falls into it is everybody's, and may take as long.
+    """
+    thread = threading.get_ident()
     ends_s = time.thread_time() + left_s
+    began_s = 0.0
+
+    def collect(phase: str, _: dict[str, int]) -> None:
+        nonlocal began_s, ends_s
+        if threading.get_ident() != thread:
+            return
+        if phase == "start":
+            began_s = time.thread_time()
+        else:
+            ends_s += time.thread_time() - began_s
 
     def spend() -> None:
         if time.thread_time() > ends_s:
@@ -71,4 +92,8 @@ def _until(left_s: float, what: str) -> Spend:
                 "searches",
             )
 
-    return spend
+    gc.callbacks.append(collect)
+    try:
+        yield spend
+    finally:
+        gc.callbacks.remove(collect)

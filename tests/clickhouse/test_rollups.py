@@ -572,6 +572,20 @@ def test_what_another_one_had_in_its_spool_for_long_and_left_is_rolled_within_a_
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize(
+    "writer", ["o'clock", "') OR ('' = '", "back\\slash\\", "na\nme", "größer"]
+)
+def test_whatever_a_writer_is_called_its_batches_are_rolled(embedded: Store, writer: str) -> None:
+    clock = Time()
+    left, there = Rolling(embedded, writer, clock), Rolling(embedded, clock=clock)
+    left.insert(batch_of(100))  # and is dead
+    there.insert(batch_of(100, 1))
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    there.look(everything=True)
+    assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
 def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> None:
     clock = Time()
     ours, theirs = two_on_a_server(embedded, clock)

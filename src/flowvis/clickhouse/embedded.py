@@ -26,6 +26,7 @@ from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer, questi
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames, number_blocks
 from flowvis.clickhouse.schema.partitions import Lost
@@ -137,9 +138,10 @@ class EmbeddedStore:
             return
         last = self._last_block(table)
         names = ", ".join(column.name for column in block.columns)
+        token = literal(self._tokens.of(batch_id))
         sql = (
             f"INSERT INTO {self._settings.database}.{table} ({names}) SETTINGS"
-            f" async_insert = 0, insert_deduplication_token = '{self._tokens.of(batch_id)}'"
+            f" async_insert = 0, insert_deduplication_token = {token}"
         )
         with (
             self._lock,

@@ -36,6 +36,7 @@ from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
@@ -405,7 +406,7 @@ class ServerStore:
         either stored or given up; so when it is not there any more, the table has the truth.
         """
         running = self._execute(
-            f"SELECT count() FROM system.processes WHERE query_id = '{batch_id}'"
+            f"SELECT count() FROM system.processes WHERE query_id = {literal(str(batch_id))}"
         )
         if running[0][0]:
             raise StoreError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.errors import StoreError
 
 MAX_LENGTH = 32 << 10
@@ -156,7 +157,6 @@ _PLACEHOLDER = re.compile(
       | \{(?P<name>\w+):(?P<array>Array\()?(?P<kind>\w+(?:\([0-9]+\))?)(?(array)\))\}""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_BARE = re.compile(rb"[^'\\\x00-\x1f\x7f]*")
 
 
 def bind(text: str, parameters: Mapping[str, Parameter]) -> str:
@@ -202,22 +202,10 @@ def _literal(kind: str, value: object) -> str:
         case "UInt64", int() if 0 <= value < 1 << 64:
             return str(value)
         case "String", str() | bytes():
-            return _quoted(value.encode() if isinstance(value, str) else value)
+            return literal(value)
         case _, bytes() if kind == f"FixedString({len(value)})":
             return f"toFixedString(unhex('{value.hex()}'), {len(value)})"
     raise ValueError(f"{value!r} is no {kind}")
-
-
-def _quoted(value: bytes) -> str:
-    """Write a text as a literal that all versions of ClickHouse read alike, and that is UTF-8."""
-    if _BARE.fullmatch(value):
-        try:
-            return f"'{value.decode()}'"
-        except UnicodeDecodeError:
-            pass
-    plain = range(0x20, 0x7F)
-    written = (chr(b) if b in plain and b not in b"'\\" else f"\\x{b:02X}" for b in value)
-    return f"'{''.join(written)}'"
 
 
 _SELECTING = re.compile(r"[(\s]*(?:SELECT|WITH|FROM)\b", re.IGNORECASE | re.ASCII)

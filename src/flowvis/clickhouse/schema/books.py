@@ -14,6 +14,7 @@ import numpy as np
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
 from flowvis.clickhouse.schema.tables import BOOKS, kept
 from flowvis.native import StringTable
@@ -117,7 +118,7 @@ def ttl_sql(ttl_s: int) -> str:
 
 def arrived(batch_id: BatchId) -> str:
     """Return the condition of a page's rows."""
-    return f"time = toDateTime({batch_id.inserted_s}) AND writer = '{batch_id.writer}'"
+    return f"time = toDateTime({batch_id.inserted_s}) AND writer = {literal(batch_id.writer)}"
 
 
 def encode_page(page: Page) -> Block:

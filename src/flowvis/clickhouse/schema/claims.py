@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.rollups import ROLLED, Rollup
 
 VALID_S = 600
@@ -29,10 +30,10 @@ def claim_sql(
     layout: TableLayout, rollup: Rollup, claimant: str, batches: Sequence[BatchId]
 ) -> str:
     """Write the INSERT that claims batches, of which there is one at least."""
-    ids = ", ".join(f"('{one.writer}', {one.inserted_s}, {one.number})" for one in batches)
+    ids = ", ".join(one.sql for one in batches)
     return (
         f"INSERT INTO {layout.database}.{ROLLED}"
-        f" SELECT '{_name(rollup)}', '{claimant}', id.1, id.2, id.3, 0, now()"
+        f" SELECT '{_name(rollup)}', {literal(claimant)}, id.1, id.2, id.3, 0, now()"
         f" FROM (SELECT arrayJoin([{ids}]) AS id)"
     )
 

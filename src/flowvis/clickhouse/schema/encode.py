@@ -8,6 +8,7 @@ from flowvis import checkpoint
 from flowvis.batch import Batch, Column
 from flowvis.clickhouse.schema.checkpoints import residuals
 from flowvis.clickhouse.schema.formulas import DERIVED, INSERTED, RATE_INTERVAL, Numeric, rates
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.native_block import Block, Codes, Constant, Numbers
 from flowvis.clickhouse.schema.tables import (
     BATCH_NUMBER,
@@ -36,6 +37,11 @@ class BatchId:
 
     def __str__(self) -> str:
         return f"{self.writer}-{self.inserted_s}-{self.number}"
+
+    @property
+    def sql(self) -> str:
+        """The id as a tuple. Who can write into the store chooses what its writers are called."""
+        return f"({literal(self.writer)}, {self.inserted_s}, {self.number})"
 
 
 def encode(batch: Batch, batch_id: BatchId) -> Block:
@@ -89,6 +95,6 @@ def rows_of(batch: Batch, batch_id: BatchId) -> str:
     return (
         f"flowEndSeconds >= toDateTime({int(batch['flowEndSeconds'].min())})"
         f" AND {BATCH_NUMBER} = {batch_id.number}"
-        f" AND {WRITER} = '{batch_id.writer}'"
+        f" AND {WRITER} = {literal(batch_id.writer)}"
         f" AND {INSERTED_SQL} = toDateTime({batch_id.inserted_s})"
     )

@@ -25,7 +25,6 @@ def rolled_sums_sql(layout: TableLayout, roll: Roll, *, with_it: bool) -> str:
         f" WHERE intoTable = '{roll.rollup.name}' AND done = 1)"
     )
     if with_it:
-        ids = (batch.batch_id for batch in roll.batches)
-        own = ", ".join(f"({one.inserted_s}, '{one.writer}', {one.number})" for one in ids)
-        chosen = f"({chosen} OR ({inserted}, toString({WRITER}), {BATCH_NUMBER}) IN ({own}))"
+        own = ", ".join(batch.batch_id.sql for batch in roll.batches)
+        chosen = f"({chosen} OR (toString({WRITER}), {inserted}, {BATCH_NUMBER}) IN ({own}))"
     return f"{sums_sql(layout, TABLE, *span_of(roll))} AND {chosen}"

@@ -31,6 +31,7 @@ from flowvis.clickhouse.schema.ends import (
 )
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.tables import (
     BATCH_NUMBER,
     BEGAN_DENIED_SQL,
@@ -506,7 +507,7 @@ def _chosen(batches: Sequence[StoredBatch]) -> str:
         known = batch.batch_id
         by_writer.setdefault(known.writer, []).append(f"({known.inserted_s}, {known.number})")
     ids = " OR ".join(
-        f"({WRITER} = '{writer}'"
+        f"({WRITER} = {literal(writer)}"
         f" AND (toUInt32({INSERTED_SQL}), {BATCH_NUMBER}) IN ({', '.join(numbers)}))"
         for writer, numbers in by_writer.items()
     )
@@ -519,11 +520,10 @@ def _chosen(batches: Sequence[StoredBatch]) -> str:
 
 def note_sql(layout: TableLayout, roll: Roll, *, done: bool) -> str:
     """Write the INSERT that notes a roll: that it begins, or that it is done."""
-    ids = (batch.batch_id for batch in roll.batches)
-    batches = ", ".join(f"('{one.writer}', {one.inserted_s}, {one.number})" for one in ids)
+    batches = ", ".join(batch.batch_id.sql for batch in roll.batches)
     return (
         f"INSERT INTO {layout.database}.{ROLLED}"
-        f" SELECT '{roll.rollup.name}', '{roll.name}', id.1, id.2, id.3, {int(done)}, now()"
+        f" SELECT '{roll.rollup.name}', {literal(roll.name)}, id.1, id.2, id.3, {int(done)}, now()"
         f" FROM (SELECT arrayJoin([{batches}]) AS id)"
     )
 
@@ -613,7 +613,7 @@ def strangers_sql(layout: TableLayout, writer: str, since_s: int) -> str:
     """Ask when somebody else committed last (s) what was rolled, since then; 0: nobody did."""
     return (
         f"SELECT max(insertedSeconds) FROM {layout.database}.{ROLLED}"
-        f" WHERE insertedSeconds >= {since_s} AND writer != '{writer}'"
+        f" WHERE insertedSeconds >= {since_s} AND writer != {literal(writer)}"
     )
 
 
@@ -626,7 +626,7 @@ def taken_sql(layout: TableLayout, roll: Roll) -> str:
     return (
         f"SELECT writer, insertedSeconds, batchNumber, max(done) FROM {layout.database}.{ROLLED}"
         f" WHERE intoTable = '{roll.rollup.name}' AND insertedSeconds IN ({moments})"
-        f" AND roll != '{roll.name}' GROUP BY writer, insertedSeconds, batchNumber"
+        f" AND roll != {literal(roll.name)} GROUP BY writer, insertedSeconds, batchNumber"
     )
 
 

@@ -173,6 +173,18 @@ async def test_those_who_left_are_not_remembered_without_end(
     ]
 
 
+async def test_who_sends_datagrams_from_made_up_addresses_makes_nobody_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector_module, "MAX_FORMER", 3)
+    aggregator = built()
+    reported(aggregator, "192.0.2.1", connection(1)).closed()
+    for last in range(6):
+        aggregator.collector.open_datagrams(Peer(f"198.51.100.{last}", 4711)).closed()
+    found = [each.address for each in aggregator.collector.reporters()]
+    assert found == ["192.0.2.1", "198.51.100.3", "198.51.100.4", "198.51.100.5"]
+
+
 def test_what_is_wrong_with_nodes() -> None:
     reporters = [
         reporter("192.0.2.1", records=5, last_s=10.0, is_open=False),

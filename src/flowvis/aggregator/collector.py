@@ -91,7 +91,8 @@ class Collector:
         self._template_bytes = 0
         self.buffer = RecordBuffer(EXPORTED, correlator.table.strings, FULL_RECORDS)
         self._numbers = itertools.count(1)
-        self._former: OrderedDict[str, Reporter] = OrderedDict()
+        self._former, self._former_senders = _Former(), _Former()
+        """Of streams, and of datagrams: addresses of these may be made up."""
         self._ended = CollectorStats()
         self._timer: asyncio.TimerHandle | None = None
         self._unnoted: set[ExporterStream] = set()
@@ -240,15 +241,13 @@ class Collector:
         self._payers.close(session.peer.address)
         self.wait(session.peer.address, -session.waiting_bytes)
         self.hold(session.peer.address, -session.template_bytes)
-        before = self._former.pop(session.peer.address, None)
-        self._former[session.peer.address] = session.reporter(before)
-        if len(self._former) > MAX_FORMER:
-            self._former.popitem(last=False)
+        (self._former_senders if session.datagrams else self._former).note(session)
         self._ended = total([self._ended, session.stats])
 
     def reporters(self) -> list[Reporter]:
         """Return all exporters that have a session, and the last of those that had one."""
-        return [*self._former.values(), *(each.reporter() for each in self.sessions.values())]
+        former = itertools.chain(self._former.values(), self._former_senders.values())
+        return [*former, *(each.reporter() for each in self.sessions.values())]
 
     def reported_by(self, address: str) -> ExporterReport | None:
         """Return what the exporter of the last session from there that is over said last."""
@@ -316,6 +315,17 @@ class Collector:
             case TemplateLearned(domain, template_id, count, unknown):
                 text = "template %d: %d fields, %d of them unknown"
                 self._log.log(logging.DEBUG, who, text, template_id, count, unknown, domain=domain)
+
+
+class _Former(OrderedDict[str, Reporter]):
+    """Exporters whose last session is over, by address; the latest of them."""
+
+    def note(self, session: "ExporterStream") -> None:
+        """Note that a session is over."""
+        address = session.peer.address
+        self[address] = session.reporter(self.pop(address, None))
+        if len(self) > MAX_FORMER:
+            self.popitem(last=False)
 
 
 class ExporterStream:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import hypothesis
 import pytest
 
 from flowvis.conntrack.sources.tracking import RULE
+from flowvis.runtime.component import SIGNALS
 from flowvis.runtime.options import POD
 from namespaces import new_namespace, run
 
@@ -43,6 +45,15 @@ def tracked(namespace: None) -> None:
 def _proof_takes_little(monkeypatch: pytest.MonkeyPatch) -> None:
     """On loopback there is no need to wait as long as across networks."""
     monkeypatch.setattr("flowvis.transport.client.PROOF_S", 0.03)
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay_as_they_are() -> Iterator[None]:
+    """What ran as a daemon ignores signals until its process ends, and so would all it starts."""
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -36,7 +36,9 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     runtime = tmp_path_factory.mktemp("runtime")
-    command = [*FLOWCTL, "lab", "demo", "--duration", "3s", "--keep", "--scenario", "service"]
+    arguments = ["lab", "demo", "--duration", "3s", "--keep", "--scenario", "service"]
+    # A supervisor may ignore it, and what it starts inherits that; what the lab ends does not.
+    command = ["env", "--ignore-signal=TERM", *FLOWCTL, *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

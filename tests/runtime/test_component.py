@@ -15,18 +15,9 @@ import pytest
 
 from flowvis.errors import SystemRefused
 from flowvis.runtime import component
-from flowvis.runtime.component import SAME_S, SIGNALS, end, ended, let_end, spawn, supervisor
+from flowvis.runtime.component import SAME_S, end, ended, let_end, spawn, supervisor
 from flowvis.runtime.process import serve
 from waiting import PATIENCE_S
-
-
-@pytest.fixture(autouse=True)
-def _handlers_of_the_tests_own() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
 
 PRELUDE = """
 import asyncio, logging, sys, time

@@ -3,7 +3,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,6 @@ from waiting import until
 
 from .test_changes import Settings, Store
 from .test_configuration import Daemon
-
-
-@pytest.fixture(autouse=True)
-def _hangups_of_the_tests_own() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 class Followed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Coroutine, Iterator
 
@@ -18,6 +19,8 @@ ABANDONED = 130  # what shells say of a process that SIGINT ended
 def main(options_json: str) -> int:
     """Run the lab; return the exit code."""
     options = Options.from_json(options_json)
+    # Who started this may ignore it: so would all that is started here, and ended by it.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cni.use(options.cni)
     isolation.settle()
     try:

@@ -32,8 +32,7 @@ def test_witness_and_conntrack_agree_to_the_byte(
         assert bool(line["conntrack"]) == tracked
         counts = expectation.counts(scenario, answering, WitnessCount(*line["witness"]))
         for node, counted in line["conntrack"].items():
-            told = f"{node}; queues of the kernel dropped {line['dropped']}: {line['conntrack']}"
-            assert counted == list(counts["FromSourceNode"]), told
+            assert counted == list(counts["FromSourceNode"]), (node, line)
 
 
 @pytest.mark.kernel

@@ -54,11 +54,6 @@ HOST = {
     "net.ipv4.tcp_tw_reuse": 1,  # the same connection again, when traffic is repeated
     "net.ipv6.conf.default.addr_gen_mode": 1,  # no link-local addresses: no background packets
 }
-SHORT_QUEUES = {
-    # What is under way fits into the kernel's queues (net.core.netdev_max_backlog, a thousand
-    # packets), however late these are read: a packet lost there has a witness, and no node saw it.
-    "net.ipv4.tcp_rmem": "4096 65536 65536",
-}
 ROUTER = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
 
 
@@ -81,7 +76,6 @@ def build() -> None:
     for pod in hosts().values():
         _pod(pod)
     for name in clients:
-        namespaces.set_sysctls(name, SHORT_QUEUES)
         namespaces.nft(name, ["-f", "-"], rules.host_rules())
     for name in nodes:
         namespaces.nft(name, ["-f", "-"], rules.witness_rules())

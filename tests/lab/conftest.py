@@ -22,14 +22,18 @@ USER = "in a user namespace"
 def script(request: pytest.FixtureRequest) -> Script:
     """Runs a script of this directory in a private world and returns its JSON lines.
 
-    A user namespace gives it no more than an ordinary user gets.
+    A user namespace gives it no more than an ordinary user gets. What tests share it can import.
     """
     user = request.param == USER
+    shared = os.pathsep.join(path for path in sys.path if path)
 
     def run(name: str, *arguments: object) -> list[Any]:
         path = Path(__file__).with_name(name)
         command = isolation.wrap([sys.executable, str(path), *map(str, arguments)], user=user)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+        environment = {**os.environ, "PYTHONPATH": shared}
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
+        )
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 

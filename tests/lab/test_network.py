@@ -36,6 +36,13 @@ def test_witness_and_conntrack_agree_to_the_byte(
 
 
 @pytest.mark.kernel
+def test_what_comes_after_its_window_is_counted_as_well(script: Callable[..., list[Any]]) -> None:
+    """Conntrack lets it pass, and by itself counts it nowhere."""
+    (line,) = script("late_copy.py")
+    assert line["conntrack"] == {"node-1": line["witness"], "node-2": line["witness"]}
+
+
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     ("name", "nodes"),
     [

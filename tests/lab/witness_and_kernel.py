@@ -6,35 +6,17 @@ import json
 import re
 import subprocess
 import sys
-from collections import defaultdict
 from pathlib import Path
 
+from conntrack_list import PAIR, conntrack
 from flowvis.lab import isolation, network, traffic
 from flowvis.lab.namespaces import inside, set_sysctls
 from flowvis.lab.plan import NODES
 from flowvis.lab.rules import Tuple, read_witness
 from flowvis.lab.scenarios import choose
 
-PAIR = re.compile(r"(\w+)=(\S+)")
 LOST = re.compile("Discards|Drop|Errors|Errs|RetransSegs|Prune|NoRoutes")
 TOLD = {"net.netfilter.nf_conntrack_acct": 1, "net.netfilter.nf_conntrack_log_invalid": 255}
-
-
-def conntrack(node: str) -> dict[tuple[str, ...], list[int]]:
-    """What conntrack-tools prints of a node's table: counters by original 5-tuple."""
-    entries = {}
-    for family in ("ipv4", "ipv6"):
-        with inside(node):
-            command = ["conntrack", "-L", "-f", family]
-            listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        for line in listing.splitlines():
-            values = defaultdict(list)
-            for name, value in PAIR.findall(line):
-                values[name].append(value)
-            key = (line.split()[0], *(values[name][0] for name in ("src", "sport", "dst", "dport")))
-            pairs = zip(values["packets"], values["bytes"], strict=True)
-            entries[key] = [int(count) for pair in pairs for count in pair]
-    return entries
 
 
 def gone(host: str) -> dict[str, int]:

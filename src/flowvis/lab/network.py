@@ -55,6 +55,8 @@ HOST = {
     "net.ipv6.conf.default.addr_gen_mode": 1,  # no link-local addresses: no background packets
 }
 ROUTER = {"net.ipv4.ip_forward": 1, "net.ipv6.conf.all.forwarding": 1}
+TRACKER = {"net.netfilter.nf_conntrack_tcp_be_liberal": 1}
+"""Else what comes when its window is over, as where two CPUs bring segments, passes uncounted."""
 
 
 def build() -> None:
@@ -100,6 +102,7 @@ def _node(node: LabNode) -> None:
             _add_neighbours(uplink, other.addresses)
             _add_routes(uplink, other.pod_networks, other.addresses)
     namespaces.nft(node.name, ["-f", "-"], rules.node_rules(node))
+    namespaces.set_sysctls(node.name, TRACKER)  # which are there once something tracks
 
 
 def _outside() -> None:

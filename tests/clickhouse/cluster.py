@@ -1,8 +1,11 @@
 """A cluster of real servers on loopback: shards with replicas, and what coordinates them."""
 
+import itertools
+import logging
 import shutil
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from clickhouse_driver import Client
@@ -13,8 +16,11 @@ from waiting import block_until
 
 from .server import Server
 
+logger = logging.getLogger(__name__)
+
 NAME = "flows-cluster"
 ATTEMPTS = 5
+OBEYING_S = 60  # of which 18.16 takes half: time to do what the cluster is asked to
 LIBRARY = Path("/usr/share/java/zookeeper.jar")  # its manifest names what else it needs
 COORDINATOR = """tickTime=500
 dataDir={path}
@@ -27,7 +33,7 @@ REPLICATED = """<macros><shard>{shard}</shard><replica>{replica}</replica></macr
 <interserver_http_port>{interserver}</interserver_http_port>
 <interserver_http_host>127.0.0.1</interserver_http_host>
 <zookeeper><node><host>127.0.0.1</host><port>{coordinator}</port></node>
-<session_timeout_ms>3000</session_timeout_ms></zookeeper>
+<session_timeout_ms>10000</session_timeout_ms></zookeeper>
 <distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl>
 <remote_servers><{name}>{shards}</{name}></remote_servers>
 <merge_tree>{merge_tree}</merge_tree>"""
@@ -100,6 +106,7 @@ class Cluster:
     """Servers by (shard, replica), both counted from 0."""
 
     def __init__(self, path: Path, coordinator: Coordinator, shards: int, replicas: int) -> None:
+        self._asked = itertools.count()
         self.servers = {
             (shard, replica): Server(path / f"{shard}-{replica}")
             for shard in range(shards)
@@ -144,12 +151,29 @@ class Cluster:
         """
         for _ in range(ATTEMPTS):
             try:
-                with Client("127.0.0.1", server.port) as client:
-                    client.execute(f"CREATE DATABASE IF NOT EXISTS beginning ON CLUSTER '{NAME}'")
+                _ask_all(server, "beginning")
             except (Error, EOFError, OSError):
                 server.revive()
             else:
                 return
+
+    def mend(self) -> None:
+        """Start servers anew that do not what the cluster is asked to any more.
+
+        Where its session with ZooKeeper expires, what executes such statements in 18.16 may end or
+        hang for good; the server answers as ever.
+        """
+        name = f"asked{next(self._asked)}"
+        try:
+            _ask_all(self.servers[0, 0], name, OBEYING_S)
+        except Error as error:
+            logger.warning("not all servers have %s: %s", name, str(error).partition("Stack")[0])
+        for server in self.servers.values():
+            if not _has(server, name):
+                logger.warning("%s is started anew", server.path)
+                server.kill()
+                server.start()
+                block_until(partial(_has, server, name), despite=(Error,))
 
     def sync(self, database: str) -> None:
         """Wait until every replica has what its shard has."""
@@ -160,3 +184,16 @@ class Cluster:
     def kill(self) -> None:
         for server in self.servers.values():
             server.kill()
+
+
+def _ask_all(server: Server, name: str, patience_s: int = 0) -> None:
+    """Have all servers of the cluster make a database; 0: as long as the server waits."""
+    settings = {"distributed_ddl_task_timeout": patience_s} if patience_s else {}
+    with Client("127.0.0.1", server.port) as client:
+        sql = f"CREATE DATABASE IF NOT EXISTS {name} ON CLUSTER '{NAME}'"
+        client.execute(sql, settings=settings)
+
+
+def _has(server: Server, name: str) -> bool:
+    with Client("127.0.0.1", server.port) as client:
+        return bool(client.execute(f"SELECT 1 FROM system.databases WHERE name = '{name}'"))

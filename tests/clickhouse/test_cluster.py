@@ -68,6 +68,7 @@ def database() -> str:
 @pytest.fixture
 def connect(cluster: Cluster, database: str) -> Iterator[Connect]:
     """Open a store on one of the servers; all are closed at the end."""
+    cluster.mend()
     opened: list[Store] = []
 
     def to(shard: int = 0, replica: int = 0, **changes: object) -> Store:

@@ -40,6 +40,8 @@ class Token(NamedTuple):
     kind: Kind
     text: str
     written: str
+    plain: bool = True
+    """Whether it is refused nowhere, and changes nothing, but where a table is expected."""
 
     def is_word(self, *words: str) -> bool:
         """Whether it is one of these keywords."""
@@ -58,6 +60,7 @@ class Token(NamedTuple):
 
 
 _END = Token(Kind.SIGN, "", "")
+_COMMENTS = ("--", "/*")
 
 _TOKEN = re.compile(
     r"""(?P<space>[\ \t\r\n]+|--[^\n]*|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)
@@ -101,6 +104,9 @@ _CLAUSES = _words(
     "WHERE PREWHERE GROUP ORDER LIMIT HAVING SETTINGS UNION INTERSECT EXCEPT WINDOW QUALIFY "
     "OFFSET FETCH SELECT"
 )
+_RULED_WORDS = _CHANGING | _CLAUSES | _words("INTO FORMAT FROM JOIN") | set(_WRITING)
+_RULED_SIGNS = frozenset("();,")
+"""What the rules below are about wherever it stands."""
 TABLE_FUNCTIONS = _words("numbers numbers_mt zeros zeros_mt values generate_series generateseries")
 """Table functions that make their rows themselves; all others read something else."""
 _SOURCES = re.compile(
@@ -221,28 +227,43 @@ def _refused(reason: str) -> StoreError:
 
 
 def _pieces(sql: str) -> Iterator[Token]:
+    """Cut a statement; what is written alike is one token, of which most statements have few."""
+    known: dict[str, Token] = {}
     at = 0
-    while at < len(sql):
-        match = _TOKEN.match(sql, at)
-        sign = match["sign"] if match else None
-        if match is None or sign == "//":
-            raise _refused(_unsure(sql, at))
-        at = match.end()
-        if match["word"]:
-            yield Token(Kind.WORD, match["word"].upper(), match["word"])
-        elif match["name"]:
-            yield Token(Kind.NAME, match["name"][1:-1], match["name"])
-        elif match["text"]:
-            yield Token(Kind.TEXT, match["text"], match["text"])
-        elif match["number"]:
-            yield Token(Kind.NUMBER, match["number"], match["number"])
-        elif sign:
-            if sign == "/" and sql.startswith("/*", match.start()):
-                raise _refused(_unsure(sql, match.start()))
-            yield Token(Kind.SIGN, sign, sign)
-        else:
-            comment = match["space"].startswith(("--", "/*"))
-            yield Token(Kind.SPACE, "", " " if comment else match["space"])
+    for match in _TOKEN.finditer(sql):
+        if match.start() != at:
+            break
+        written, at = match[0], match.end()
+        if written == "//" or (written == "/" and sql.startswith("*", at)):
+            at = match.start()
+            break
+        token = known.get(written)
+        if token is None:
+            token = known[written] = _token(match.lastgroup or "", written)
+        yield token
+    if at < len(sql):
+        raise _refused(_unsure(sql, at))
+
+
+def _token(group: str, written: str) -> Token:
+    """Make a token of what a group of `_TOKEN` has found."""
+    kind = Kind[group.upper()]
+    match kind:
+        case Kind.SPACE:
+            return Token(kind, "", " " if written.startswith(_COMMENTS) else written)
+        case Kind.WORD:
+            text, name = written.upper(), written
+        case Kind.NAME:
+            text = name = written[1:-1]
+        case _:
+            text, name = written, ""
+    ruled = (
+        (kind is Kind.WORD and text in _RULED_WORDS)
+        or (kind is Kind.SIGN and text in _RULED_SIGNS)
+        or name.lower() == "system"
+        or any(pattern.fullmatch(name) for pattern in (_FUNCTIONS, _MODELS, _SOURCES))
+    )
+    return Token(kind, text, written, not ruled)
 
 
 def _unsure(sql: str, at: int) -> str:
@@ -278,7 +299,11 @@ def _check_explained(tokens: Sequence[Token]) -> None:
 
 def _check_tokens(tokens: Sequence[Token]) -> None:
     """Refuse words and names that no statement has that only reads from tables."""
-    for before, token, after, last in _windows(tokens):
+    padded = _padded(tokens)
+    for at, token in enumerate(tokens):
+        if token.plain:
+            continue
+        before, _, after, last = padded[at : at + 4]
         if token.is_sign(";"):
             raise _refused("one statement at a time: leave out ;")
         if not token.name:
@@ -301,10 +326,9 @@ def _check_tokens(tokens: Sequence[Token]) -> None:
                 raise _refused(f"system.{table}: only {', '.join(sorted(SYSTEM_TABLES))}")
 
 
-def _windows(tokens: Sequence[Token]) -> Iterator[tuple[Token, Token, Token, Token]]:
-    """Go through the tokens, each with the one before and the two after it."""
-    padded = [_END, *tokens, _END, _END]
-    yield from zip(padded, padded[1:], padded[2:], padded[3:], strict=False)
+def _padded(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens with what every one has: one before it and two after it."""
+    return [_END, *tokens, _END, _END]
 
 
 @dataclass(slots=True)
@@ -322,8 +346,12 @@ class _Level:
 def _check_sources(tokens: Sequence[Token]) -> None:
     """Refuse tables that are functions of elsewhere, or texts (files, to some versions)."""
     levels = [_Level(expected=tokens[0].is_word("DESCRIBE", "DESC", "EXISTS"))]
-    for before, token, after, _ in _windows(tokens):
+    padded = _padded(tokens)
+    for at, token in enumerate(tokens):
         level = levels[-1]
+        if token.plain and not level.expected:
+            continue
+        before, _, after, _ = padded[at : at + 4]
         if token.is_sign("("):
             levels.append(_Level(before.is_word(*_OF_PARTS), expected=level.expected))
             level.expected = False

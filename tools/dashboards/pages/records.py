@@ -1,6 +1,6 @@
 """Flow records: every record with all of its columns, as far back as records are kept."""
 
-from flowvis.clickhouse.schema.tables import FLOWS, FLOWS_COLUMNS
+from flowvis.clickhouse.schema.tables import FLOWS, FLOWS_COLUMNS, ORDER
 from flowvis.fields import FLOW_TYPES, PROTOCOLS
 from flowvis.filters.attributes import POLICY_KINDS
 from flowvis.filters.vocabulary import ACTIONS, END_REASONS
@@ -26,7 +26,8 @@ OVER_TIME = Written(
 )
 NEWEST = Written(
     f"SELECT {', '.join(FLOWS_COLUMNS)}\nFROM {FLOWS}\nWHERE {_WHERE}\n"
-    f"ORDER BY flowEndSeconds DESC\nLIMIT ${{{LIMIT}}}"
+    # By hour first, as they are stored: so the newest hours are read, whatever the range.
+    f"ORDER BY {ORDER[0]} DESC, flowEndSeconds DESC\nLIMIT ${{{LIMIT}}}"
 )
 
 

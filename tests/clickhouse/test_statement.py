@@ -226,7 +226,7 @@ def test_a_refusal_names_the_piece_and_the_remedy(statement: str, reason: str) -
         readable(statement)
 
 
-@pytest.mark.parametrize("piece", ["(", "/*", "--\n", "'a'", "a.", "SELECT ", "IN url", '"'])
+@pytest.mark.parametrize("piece", ["(", "/*", "--\n", "'a'", "a.", "SELECT ", "IN url", '"', "'\\"])
 def test_long_statements_take_no_time(piece: str) -> None:
     """The check is linear: this would take hours if it were not."""
     with contextlib.suppress(StoreError):

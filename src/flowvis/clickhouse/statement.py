@@ -68,7 +68,8 @@ _TOKEN = re.compile(
       | (?P<name>"[^"\\]*"|`[^`\\]*`)
       | (?P<number>[0-9][A-Za-z0-9_]*)
       | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<sign>//|[-+*/%=<>!|&?:@()\[\]{},.;])""",
+      | (?P<sign>//|[-+*/%=<>!|&?:@()\[\]{},.;])
+      | (?P<unsure>.)""",
     re.VERBOSE | re.DOTALL,
 )
 _ELSEWHERE = "{}(...) reads from elsewhere than the store"
@@ -229,25 +230,19 @@ def _refused(reason: str) -> StoreError:
 def _pieces(sql: str) -> Iterator[Token]:
     """Cut a statement; what is written alike is one token, of which most statements have few."""
     known: dict[str, Token] = {}
-    at = 0
     for match in _TOKEN.finditer(sql):
-        if match.start() != at:
-            break
-        written, at = match[0], match.end()
-        if written == "//" or (written == "/" and sql.startswith("*", at)):
-            at = match.start()
-            break
+        group, written = match.lastgroup, match[0]
+        begins = written == "//" or (written == "/" and sql.startswith("*", match.end()))
+        if group is None or group == "unsure" or begins:
+            raise _refused(_unsure(sql, match.start()))
         token = known.get(written)
         if token is None:
-            token = known[written] = _token(match.lastgroup or "", written)
+            token = known[written] = _token(Kind[group.upper()], written)
         yield token
-    if at < len(sql):
-        raise _refused(_unsure(sql, at))
 
 
-def _token(group: str, written: str) -> Token:
-    """Make a token of what a group of `_TOKEN` has found."""
-    kind = Kind[group.upper()]
+def _token(kind: Kind, written: str) -> Token:
+    """Make a token of what is written."""
     match kind:
         case Kind.SPACE:
             return Token(kind, "", " " if written.startswith(_COMMENTS) else written)

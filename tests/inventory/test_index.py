@@ -282,6 +282,41 @@ def test_a_pod_that_ended_before_we_came_is_known_as_long_as_a_deleted_one() -> 
     assert names(inventory, ["10.0.0.1"]) == [""]
 
 
+def test_a_pod_that_ran_for_a_moment_has_the_address_that_comes_with_its_end() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "", status={"phase": "Pending"}), NEW_YEAR)
+    inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["job"]
+    inventory.upsert(
+        pod("next", "10.0.0.1", creationTimestamp="2026-01-01T00:00:20Z"), NEW_YEAR + 21_000
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (9000, 15_000, 25_000)]
+    assert found == ["job", "", "next"]
+    inventory.expire(NEW_YEAR + 10_000 + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["next"]
+
+
+def test_a_pod_whose_end_tells_no_address_had_the_one_that_it_had() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(ended("job", "", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["job"]
+
+
+def test_a_sidecar_has_the_address_until_it_ends_after_all_others() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR)
+    over = ended("job", "10.0.0.1", "2026-01-01T00:00:10Z")
+    sidecar = {"state": {"terminated": {"finishedAt": "2026-01-01T00:00:30Z"}}}
+    over["status"] |= {"initContainerStatuses": [sidecar]}  # type: ignore[operator]
+    inventory.upsert(over, NEW_YEAR + 31_000)
+    inventory.upsert(
+        pod("next", "10.0.0.1", creationTimestamp="2026-01-01T00:00:40Z"), NEW_YEAR + 41_000
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (25_000, 35_000, 45_000)]
+    assert found == ["job", "", "next"]
+
+
 def test_nodes_clocks_may_differ_by_a_second() -> None:
     inventory = Inventory()
     inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)

@@ -104,23 +104,34 @@ class PodIndex:
             return
         if _waits(pod):
             self._since_ms[handle] = now_ms
-        if pod != before:
-            moved = _places(before) != _places(pod)
-            if moved:
-                self._unlink(handle)
-            self._put(handle, pod)
-            if moved:
-                self._link(handle)
+        self._rewrite(handle, pod)
 
     def _end(self, handle: int | None, pod: Pod, now_ms: int) -> None:
-        """Note that a Pod has run to its end: its addresses may be another's from now on."""
+        """Note that a Pod has run to its end: its addresses may be another's from now on.
+
+        One that ran for a moment shows its addresses only now: a kubelet reports the latest state.
+        """
         ended_ms = min(pod.ended_ms or now_ms, now_ms)
         if handle is not None:
+            if {*self.objects[handle].addresses} <= {*pod.addresses}:
+                self._rewrite(handle, pod)
             self.delete(pod.namespace, pod.name, ended_ms)
         elif not any(_places(pod)) or self._remembers(pod):
             return
         elif pod.ended_ms and ended_ms + KEPT_MS > now_ms:
             self._dead[self._add(pod, pod.created_ms, ended_ms)] = None
+
+    def _rewrite(self, handle: int, pod: Pod) -> None:
+        """Write a Pod down as it is now, to be found where it is now."""
+        before = self.objects[handle]
+        if pod == before:
+            return
+        moved = _places(before) != _places(pod)
+        if moved:
+            self._unlink(handle)
+        self._put(handle, pod)
+        if moved:
+            self._link(handle)
 
     def _remembers(self, pod: Pod) -> bool:
         slots = self._slots.find(address_column(pod.addresses)).tolist()

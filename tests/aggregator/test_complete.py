@@ -415,6 +415,36 @@ def test_a_denial_that_the_traffic_refutes() -> None:
     assert policies.stats.unenforced == 1
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_pod_that_is_gone_is_no_member_of_a_group(*, forgotten: bool) -> None:
+    inventory, policies = Inventory(), Policies()
+    for name, address in (("client", "10.0.1.1"), ("server", "10.0.2.1"), ("guest", "10.0.3.1")):
+        inventory.upsert(pod(name, address, "n1", {"app": name}), START_MS)
+    other = pod("guest", "10.0.3.2", "n1", {"app": "server"})
+    other["metadata"] |= {"namespace": "bank", "uid": "other"}
+    inventory.upsert(other, START_MS)
+    group = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "server"}}}
+    rule = {"name": "no", "action": "Drop"}
+    policy = {"priority": 5, "appliedTo": [{"group": "servers"}], "ingress": [rule]}
+    for kind, name, spec in (("Group", "servers", group), ("NetworkPolicy", "shut", policy)):
+        metadata = {"name": name, "namespace": "shop"}
+        item = {"apiVersion": "crd.antrea.io/v1beta1", "kind": kind, "metadata": metadata}
+        policies.upsert(item | {"spec": spec}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+
+    def named() -> list[str]:
+        batch = records(INTER_NODE)
+        completer.complete(batch)
+        return batch.texts("ingressNetworkPolicyName")
+
+    assert named() == [""], "Antrea applies nothing to a Group with Pods of other namespaces"
+    inventory.delete(other, START_MS + 1000)
+    if forgotten:
+        inventory.expire(START_MS + 3_600_000)
+    policies.expire(START_MS + 3_600_000)
+    assert named() == ["shut"]
+
+
 def test_labels_are_added_from_when_they_are_wanted() -> None:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)

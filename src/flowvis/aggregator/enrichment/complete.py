@@ -78,7 +78,10 @@ class Completer:
                 batch[f"{side}PodLabels"] = codes
         self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:
-            found = self._policies.decide(batch, self.inventory.pods.objects, *ends.values())
+            pods_index = self.inventory.pods
+            found = self._policies.decide(
+                batch, pods_index.objects, *ends.values(), living=pods_index.living
+            )
             batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.

@@ -445,6 +445,28 @@ def test_a_pod_that_is_gone_is_no_member_of_a_group(*, forgotten: bool) -> None:
     assert named() == ["shut"]
 
 
+def test_a_record_without_a_start_is_judged_as_of_when_it_was_seen() -> None:
+    inventory, policies, egresses = Inventory(), Policies(), Egresses()
+    for name, address in (("client", "10.0.1.1"), ("server", "10.0.2.1")):
+        inventory.upsert(pod(name, address, "n1"), START_MS)
+    metadata = {"name": "shut", "namespace": "shop"}
+    shut = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(shut | {"spec": {"podSelector": {}}}, START_MS)
+    status = {"egressIP": "192.0.2.9", "egressNode": "n1"}
+    leaves = {"apiVersion": "crd.antrea.io/v1beta1", "kind": "Egress", "status": status}
+    leaves |= {"metadata": {"name": "out"}, "spec": {"appliedTo": {"podSelector": {}}}}
+    egresses.upsert(leaves, START_MS)
+    completer = Completer(
+        inventory, lambda: "east", pod_labels=False, policies=policies, egresses=egresses
+    )
+    seen = {"flowStartSeconds": 0, "flowEndSeconds": START_S + 60}
+    away = {"destinationIP": "198.51.100.1", "flowType": FlowType.TO_EXTERNAL}
+    batch = records(INTER_NODE | seen, INTER_NODE | seen | away)
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["shut", ""]
+    assert batch.texts("egressName") == ["", "out"]
+
+
 def test_labels_are_added_from_when_they_are_wanted() -> None:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)

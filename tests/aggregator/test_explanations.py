@@ -46,6 +46,12 @@ async def served(path: Path, inventory: Inventory, policies: Policies) -> AsyncI
         yield ask
 
 
+def test_a_record_without_a_start_is_explained_as_of_when_it_was_seen() -> None:
+    record = {"sourceIP": "10.0.0.1", "destinationIP": "10.0.0.2", "protocolIdentifier": 6}
+    record |= {"destinationTransportPort": 80, "flowStartSeconds": 0, "flowEndSeconds": NOW}
+    assert Asked.of(record).at_ms == NOW + 999
+
+
 async def test_would_it_be_allowed_now(tmp_path: Path) -> None:
     async with served(tmp_path, *cluster()) as ask:
         answer = await ask("shop/cart-0", "shop/orders-0:8080")

@@ -95,7 +95,7 @@ class Asked:
             Place.parse("destination", record["destinationIP"]),
             record["protocolIdentifier"],
             str(record["destinationTransportPort"] or ""),
-            record["flowStartSeconds"] + 999,
+            _began(record) + 999,
             record,
         )
 
@@ -220,7 +220,7 @@ class Explanations:
     def _changes(self, asked: Asked, snapshot: Snapshot) -> Iterator[str]:
         """Say what policies did in the second in which a record's connection began."""
         if asked.record is not None:
-            before = self._policies.as_of(asked.record["flowStartSeconds"])
+            before = self._policies.as_of(_began(asked.record))
             if before.policies != snapshot.policies:
                 yield (
                     "policies changed in the second in which the connection began, and what "
@@ -353,6 +353,12 @@ class Explanations:
             return f" (and no Pod in namespace {place.namespace})"
         near = [name for name in names if name.startswith(place.name)]
         return f": do you mean {place.namespace}/{min(near)}?" if near else ""
+
+
+def _began(record: Mapping[str, Any]) -> int:
+    """When a stored connection began, or was seen where it does not say: ms of a whole second."""
+    began: int = record["flowStartSeconds"] or record["flowEndSeconds"]
+    return began
 
 
 def _check_visible(text: str, namespace: str, sees: Sees) -> None:

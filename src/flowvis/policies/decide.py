@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, same_addresses
+from flowvis.beginnings import began_ms
 from flowvis.counts import count, gauge
 from flowvis.policies.archive import ObjectArchive
 from flowvis.policies.costs import PolicyKey
@@ -31,7 +32,7 @@ from flowvis.policies.verdicts import (
     VerdictCache,
     VerdictTable,
 )
-from flowvis.policies.watched import WatchedObjects, starts_ms
+from flowvis.policies.watched import WatchedObjects
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
@@ -262,7 +263,7 @@ class Policies(WatchedObjects):
         destination = Side(tos, self._endpoints.nodes(destinations))
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int64) for direction in Direction}
-        for epoch, rows in self._history.split(starts_ms(batch)):
+        for epoch, rows in self._history.split(began_ms(batch).astype(np.int64)):
             cache = self._cache(epoch, population)
             before = cache.evaluated
             called = (column[rows] for column in services)

@@ -3,10 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flowvis.batch import Batch
 from flowvis.policies.history import ObjectHistory
 from flowvis.policies.objects import SELECTED_BY, Key, Parsers, created_ms, key_of, parse
 
@@ -116,10 +112,3 @@ class WatchedObjects:
     def _changed(self, since_ms: int) -> None:
         """Forget what was worked out for times from then on."""
         raise NotImplementedError
-
-
-def starts_ms(batch: Batch) -> NDArray[np.int64]:
-    """Return when the connections of records began."""
-    if "flowStartMilliseconds" in batch.columns:
-        return np.asarray(batch["flowStartMilliseconds"].astype(np.int64))
-    return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)

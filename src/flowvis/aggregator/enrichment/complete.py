@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.enrichment.endpoints import Endpoints, times_ms
+from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.aggregator.enrichment.uids import Uids
 from flowvis.batch import Batch, Column, is_unset
+from flowvis.beginnings import began_ms
 from flowvis.fields import Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
@@ -62,7 +63,7 @@ class Completer:
         """Fill in what is missing, and labels where they are wanted."""
         cluster = batch.strings.intern(self._cluster_id().encode())
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
-        times = times_ms(batch)
+        times = began_ms(batch)
         pods, ends, named = {}, {}, {}
         self._add_services(batch)
         for side in SIDES:
@@ -142,7 +143,7 @@ class Completer:
             nodes,
             batch["protocolIdentifier"][rows],
             batch["destinationTransportPort"][rows],
-            times_ms(batch)[rows],
+            began_ms(batch)[rows],
         )
 
     def _add_services(self, batch: Batch) -> None:

@@ -541,6 +541,35 @@ def test_no_policy_stops_what_a_node_sends_to_its_own_pods() -> None:
     assert batch["flowType"].tolist() == [1, 1, 2, 4, 1]
 
 
+def test_no_network_policy_keeps_a_pod_from_any_address_of_its_own_node() -> None:
+    """As from a DNS cache of the node, at an address that only the node's exporter knows."""
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("client", "10.0.2.1", "n2", {"app": "c"}), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    closed = {"podSelector": {}, "policyTypes": ["Egress"]}
+    metadata = {"name": "closed", "namespace": "shop"}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(policy | {"spec": closed}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    cache = {"sourceIP": "10.0.2.1", "destinationIP": "169.254.20.10", "flowStartSeconds": START_S}
+    rows = [
+        cache | {"sourceNodeName": "n2", "destinationNodeName": "n2"},
+        cache | {"sourceNodeName": "n2", "destinationNodeName": "n1"},
+        cache,
+        cache | {"destinationIP": "192.0.2.2"},
+    ]
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressNetworkPolicyName") == ["", "closed", "closed", ""]
+    rule = {"name": "no", "action": "Drop"}
+    wide = {"priority": 5, "appliedTo": [{"podSelector": {}}], "egress": [rule]}
+    antrea = {"apiVersion": "crd.antrea.io/v1beta1", "kind": "ClusterNetworkPolicy"}
+    policies.upsert(antrea | {"metadata": {"name": "wide"}, "spec": wide}, START_MS - 1)
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressNetworkPolicyName") == ["wide"] * 4, "other kinds may forbid it"
+
+
 def _placed(name: str, zone: str, region: str = "eu") -> dict[str, Any]:
     labels = {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": region}
     return node(name, f"192.0.2.{name[1:4]}", labels=labels)

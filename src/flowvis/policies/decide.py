@@ -143,13 +143,15 @@ class Policies(WatchedObjects):
         destinations: NDArray[np.int64],
         *,
         living: Callable[[], Iterable[Selectable]] | None = None,
+        to_own_node: NDArray[np.bool_] | None = None,
     ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
         `sources` and `destinations` are handles, places in `pods`, or `endpoints.NONE`, or `GONE`
         for a Pod that is not among them, about which it is left open what a policy makes of it. A
         record's own answer stays. `living` gives the Pods that there are now, where `pods` has
-        others as well.
+        others as well. `to_own_node` says which go to the node that their source's Pod runs on,
+        at whatever address, beside those that the node's object tells.
         """
         population = Population(living or (lambda: pods))
         if len(self._verdicts) > MAX_VERDICTS:
@@ -160,7 +162,9 @@ class Policies(WatchedObjects):
         for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
             some = batch if len(batch) <= CHUNK else batch.take(rows)
-            part = self._decide(some, pods, population, sources[rows], destinations[rows])
+            near = np.zeros(len(some), dtype=bool) if to_own_node is None else to_own_node[rows]
+            ends = sources[rows], destinations[rows]
+            part = self._decide(some, pods, population, *ends, to_own_node=near)
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
         self.stats.records += len(batch)
@@ -257,6 +261,8 @@ class Policies(WatchedObjects):
         population: Population,
         sources: NDArray[np.int64],
         destinations: NDArray[np.int64],
+        *,
+        to_own_node: NDArray[np.bool_],
     ) -> Codes:
         froms, tos = self._numbered(batch, pods, sources, destinations)
         source = Side(froms, self._endpoints.nodes(sources))
@@ -266,8 +272,9 @@ class Policies(WatchedObjects):
         for epoch, rows in self._history.split(began_ms(batch).astype(np.int64)):
             cache = self._cache(epoch, population)
             before = cache.evaluated
-            called = (column[rows] for column in services)
-            found = cache.find(source.take(rows), destination.take(rows), *called)
+            protocols, ports = (column[rows] for column in services)
+            sides = source.take(rows), destination.take(rows)
+            found = cache.find(*sides, protocols, ports, to_own_node[rows])
             self.stats.evaluated += cache.evaluated - before
             for direction, numbers in found.items():
                 codes[direction][rows] = numbers

@@ -81,7 +81,11 @@ class Completer:
         if self._policies is not None and self._policies.active:
             pods_index = self.inventory.pods
             found = self._policies.decide(
-                batch, pods_index.objects, *ends.values(), living=pods_index.living
+                batch,
+                pods_index.objects,
+                *ends.values(),
+                living=pods_index.living,
+                to_own_node=_at_own_node(batch, "source", "destination"),
             )
             batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
@@ -177,8 +181,7 @@ def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Co
     Kubernetes: a Pod cannot block access from its own node (the kubelet's probes). Exporters name
     the node at addresses that no object has, as the gateway of its Pods.
     """
-    own = (batch["sourcePodName"] == 0) & (batch["sourceNodeName"] != 0)
-    own &= batch["sourceNodeName"] == batch["destinationNodeName"]
+    own = _at_own_node(batch, "destination", "source")
     if not own.any():
         return dict(found)
     ingress = Direction.INGRESS.value
@@ -186,6 +189,12 @@ def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Co
         name: np.where(own, batch[name], column) if name.startswith(ingress) else column
         for name, column in found.items()
     }
+
+
+def _at_own_node(batch: Batch, pod: str, node: str) -> NDArray[np.bool_]:
+    """Where one side is a Pod, and the other one the node itself that the Pod runs on."""
+    found = (batch[f"{node}PodName"] == 0) & (batch[f"{node}NodeName"] != 0)
+    return np.asarray(found & (batch[f"{node}NodeName"] == batch[f"{pod}NodeName"]))
 
 
 def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:

@@ -415,6 +415,58 @@ def test_a_denial_that_the_traffic_refutes() -> None:
     assert policies.stats.unenforced == 1
 
 
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_pod_that_is_gone_is_no_member_of_a_group(*, forgotten: bool) -> None:
+    inventory, policies = Inventory(), Policies()
+    for name, address in (("client", "10.0.1.1"), ("server", "10.0.2.1"), ("guest", "10.0.3.1")):
+        inventory.upsert(pod(name, address, "n1", {"app": name}), START_MS)
+    other = pod("guest", "10.0.3.2", "n1", {"app": "server"})
+    other["metadata"] |= {"namespace": "bank", "uid": "other"}
+    inventory.upsert(other, START_MS)
+    group = {"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "server"}}}
+    rule = {"name": "no", "action": "Drop"}
+    policy = {"priority": 5, "appliedTo": [{"group": "servers"}], "ingress": [rule]}
+    for kind, name, spec in (("Group", "servers", group), ("NetworkPolicy", "shut", policy)):
+        metadata = {"name": name, "namespace": "shop"}
+        item = {"apiVersion": "crd.antrea.io/v1beta1", "kind": kind, "metadata": metadata}
+        policies.upsert(item | {"spec": spec}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+
+    def named() -> list[str]:
+        batch = records(INTER_NODE)
+        completer.complete(batch)
+        return batch.texts("ingressNetworkPolicyName")
+
+    assert named() == [""], "Antrea applies nothing to a Group with Pods of other namespaces"
+    inventory.delete(other, START_MS + 1000)
+    if forgotten:
+        inventory.expire(START_MS + 3_600_000)
+    policies.expire(START_MS + 3_600_000)
+    assert named() == ["shut"]
+
+
+def test_a_record_without_a_start_is_judged_as_of_when_it_was_seen() -> None:
+    inventory, policies, egresses = Inventory(), Policies(), Egresses()
+    for name, address in (("client", "10.0.1.1"), ("server", "10.0.2.1")):
+        inventory.upsert(pod(name, address, "n1"), START_MS)
+    metadata = {"name": "shut", "namespace": "shop"}
+    shut = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(shut | {"spec": {"podSelector": {}}}, START_MS)
+    status = {"egressIP": "192.0.2.9", "egressNode": "n1"}
+    leaves = {"apiVersion": "crd.antrea.io/v1beta1", "kind": "Egress", "status": status}
+    leaves |= {"metadata": {"name": "out"}, "spec": {"appliedTo": {"podSelector": {}}}}
+    egresses.upsert(leaves, START_MS)
+    completer = Completer(
+        inventory, lambda: "east", pod_labels=False, policies=policies, egresses=egresses
+    )
+    seen = {"flowStartSeconds": 0, "flowEndSeconds": START_S + 60}
+    away = {"destinationIP": "198.51.100.1", "flowType": FlowType.TO_EXTERNAL}
+    batch = records(INTER_NODE | seen, INTER_NODE | seen | away)
+    completer.complete(batch)
+    assert batch.texts("ingressNetworkPolicyName") == ["shut", ""]
+    assert batch.texts("egressName") == ["", "out"]
+
+
 def test_labels_are_added_from_when_they_are_wanted() -> None:
     inventory = Inventory()
     inventory.upsert(pod("client", "10.0.1.1", "n1", {"app": "c"}), START_MS)
@@ -487,6 +539,35 @@ def test_no_policy_stops_what_a_node_sends_to_its_own_pods() -> None:
     assert batch.texts("ingressNetworkPolicyName") == ["", "", "closed", "closed", "reported"]
     assert batch["ingressNetworkPolicyRuleAction"].tolist() == [0, 0, 2, 2, 3]
     assert batch["flowType"].tolist() == [1, 1, 2, 4, 1]
+
+
+def test_no_network_policy_keeps_a_pod_from_any_address_of_its_own_node() -> None:
+    """As from a DNS cache of the node, at an address that only the node's exporter knows."""
+    inventory, policies = Inventory(), Policies()
+    inventory.upsert(pod("client", "10.0.2.1", "n2", {"app": "c"}), START_MS)
+    inventory.upsert(node("n2", "192.0.2.2"), START_MS)
+    closed = {"podSelector": {}, "policyTypes": ["Egress"]}
+    metadata = {"name": "closed", "namespace": "shop"}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(policy | {"spec": closed}, START_MS - 1)
+    completer = Completer(inventory, lambda: "east", pod_labels=False, policies=policies)
+    cache = {"sourceIP": "10.0.2.1", "destinationIP": "169.254.20.10", "flowStartSeconds": START_S}
+    rows = [
+        cache | {"sourceNodeName": "n2", "destinationNodeName": "n2"},
+        cache | {"sourceNodeName": "n2", "destinationNodeName": "n1"},
+        cache,
+        cache | {"destinationIP": "192.0.2.2"},
+    ]
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressNetworkPolicyName") == ["", "closed", "closed", ""]
+    rule = {"name": "no", "action": "Drop"}
+    wide = {"priority": 5, "appliedTo": [{"podSelector": {}}], "egress": [rule]}
+    antrea = {"apiVersion": "crd.antrea.io/v1beta1", "kind": "ClusterNetworkPolicy"}
+    policies.upsert(antrea | {"metadata": {"name": "wide"}, "spec": wide}, START_MS - 1)
+    batch = records(*rows)
+    completer.complete(batch)
+    assert batch.texts("egressNetworkPolicyName") == ["wide"] * 4, "other kinds may forbid it"
 
 
 def _placed(name: str, zone: str, region: str = "eu") -> dict[str, Any]:

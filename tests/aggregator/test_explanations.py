@@ -16,6 +16,7 @@ from flowvis.aggregator.explanations import Asked, Explanations, NotVisible, Pla
 from flowvis.cli.client import Refused
 from flowvis.inventory.index import Inventory
 from flowvis.policies import Policies
+from flowvis.policies.explanation.document import everything
 
 from .explained import BEGAN, NOW, POLICY, cluster, explained, named, pod
 
@@ -44,6 +45,12 @@ async def served(path: Path, inventory: Inventory, policies: Policies) -> AsyncI
             return await asyncio.to_thread(client.get, "api/v1/explain", query)
 
         yield ask
+
+
+def test_a_record_without_a_start_is_explained_as_of_when_it_was_seen() -> None:
+    record = {"sourceIP": "10.0.0.1", "destinationIP": "10.0.0.2", "protocolIdentifier": 6}
+    record |= {"destinationTransportPort": 80, "flowStartSeconds": 0, "flowEndSeconds": NOW}
+    assert Asked.of(record).at_ms == NOW + 999
 
 
 async def test_would_it_be_allowed_now(tmp_path: Path) -> None:
@@ -237,6 +244,23 @@ async def test_questions_that_cannot_be_answered(
     async with served(tmp_path, *cluster(pod("ops", "pending", ""))) as ask:
         with pytest.raises(Refused, match=problem):
             await ask(source, destination, **more)
+
+
+def test_a_record_of_a_pod_and_its_node_at_an_address_that_no_object_has() -> None:
+    inventory, policies = cluster()
+    metadata = {"name": "closed", "namespace": "shop"}
+    closed = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata}
+    policies.upsert(closed | {"spec": {"podSelector": {}, "policyTypes": ["Egress"]}}, BEGAN)
+    explanations = Explanations(inventory, policies)
+    cache = Place.parse("destination", "169.254.20.10:53")
+    places = Place.parse("source", "10.0.0.1"), cache
+    its = {"sourcePodNamespace": "shop", "sourcePodName": "cart-0", "sourceNodeName": "node-1"}
+    for node, expected in (("node-1", "exempt"), ("node-2", "isolated")):
+        record = EMPTY | its | {"destinationNodeName": node}
+        asked = Asked(*places, record=record)
+        answer = asyncio.run(explanations.answer(asked, NOW, everything))
+        (connection,) = answer["connections"]
+        assert connection["egress"]["conclusion"] == expected
 
 
 def test_who_sees_one_namespace_sees_no_rule_or_label_of_another() -> None:

@@ -3,11 +3,13 @@ import pytest
 from numpy.typing import NDArray
 
 from exporter.kernel_entries import Connection, entries
+from flowvis.addresses import parse_network
 from flowvis.batch import address_text
 from flowvis.exporter.tables.enrich import ClusterNode, PlainHost
 from flowvis.exporter.tables.tuples import ConnectionTuples
 from flowvis.fields import FlowType
 from flowvis.inventory.index import Inventory
+from flowvis.inventory.networks import Networks
 from flowvis.native import StringTable
 from inventory.kubernetes_objects import node, pod, service
 
@@ -171,6 +173,20 @@ def test_the_service_that_was_called(enricher: ClusterNode) -> None:
     row = describe(enricher, Connection(HERE, VIP, real=THERE, real_port=8080))
     service = [row[f"destinationService{what}"] for what in ("PortName", "IP", "Port")]
     assert service == ["shop/web:http", VIP, 80]
+
+
+@pytest.mark.parametrize("real", [HERE, THERE])
+def test_a_node_port_at_an_address_that_the_nodes_object_does_not_name(
+    enricher: ClusterNode, real: str
+) -> None:
+    second = "203.0.113.1"
+    own = Networks([parse_network(f"{second}/32")])
+    enricher = ClusterNode("node-1", enricher.inventory, own)
+    called = Connection(OUTSIDE, second, destination_port=30080, real=real)
+    row = describe(enricher, called)
+    assert (row["wanted"], row["flowType"]) == (True, FlowType.FROM_EXTERNAL)
+    assert row["destinationServicePortName"] == "shop/web:http"
+    assert (row["destinationServiceIP"], row["destinationServicePort"]) == (second, 30080)
 
 
 def test_a_node_port_from_outside(enricher: ClusterNode) -> None:

@@ -1,9 +1,12 @@
 import tracemalloc
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from flowvis.inventory import index, pods
@@ -268,7 +271,7 @@ def test_a_completed_jobs_pod_had_its_address_until_it_ended() -> None:
     )
     found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (9000, 15_000, 25_000)]
     assert found == ["job", "", "next"]
-    inventory.expire(NEW_YEAR + 10_000 + KEPT_MS)
+    inventory.expire(NEW_YEAR + 10_999 + KEPT_MS)
     assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["next"]
 
 
@@ -278,8 +281,115 @@ def test_a_pod_that_ended_before_we_came_is_known_as_long_as_a_deleted_one() -> 
         inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
     inventory.upsert(ended("old", "10.0.0.2", "2025-12-31T00:00:00Z"), NEW_YEAR + 12_000)
     assert names(inventory, ["10.0.0.1", "10.0.0.2"]) == ["job", ""]
-    inventory.expire(NEW_YEAR + 10_000 + KEPT_MS)
+    inventory.expire(NEW_YEAR + 10_999 + KEPT_MS)
     assert names(inventory, ["10.0.0.1"]) == [""]
+
+
+def test_a_pod_that_ran_for_a_moment_has_the_address_that_comes_with_its_end() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "", status={"phase": "Pending"}), NEW_YEAR)
+    inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["job"]
+    inventory.upsert(
+        pod("next", "10.0.0.1", creationTimestamp="2026-01-01T00:00:20Z"), NEW_YEAR + 21_000
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (9000, 15_000, 25_000)]
+    assert found == ["job", "", "next"]
+    inventory.expire(NEW_YEAR + 10_999 + KEPT_MS)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["next"]
+
+
+def test_a_pod_whose_end_tells_no_address_had_the_one_that_it_had() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(ended("job", "", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 9000) == ["job"]
+
+
+def test_a_sidecar_has_the_address_until_it_ends_after_all_others() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR)
+    over = ended("job", "10.0.0.1", "2026-01-01T00:00:10Z")
+    sidecar = {"state": {"terminated": {"finishedAt": "2026-01-01T00:00:30Z"}}}
+    over["status"] |= {"initContainerStatuses": [sidecar]}  # type: ignore[operator]
+    inventory.upsert(over, NEW_YEAR + 31_000)
+    inventory.upsert(
+        pod("next", "10.0.0.1", creationTimestamp="2026-01-01T00:00:40Z"), NEW_YEAR + 41_000
+    )
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (25_000, 35_000, 45_000)]
+    assert found == ["job", "", "next"]
+
+
+def waiting(name: str) -> dict[str, object]:
+    return pod(name, status={"phase": "Pending"})
+
+
+def test_an_address_is_the_former_pods_to_its_end_though_the_next_one_waits_already() -> None:
+    inventory = Inventory()
+    inventory.upsert(waiting("a"), NEW_YEAR)
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR + 2_000)
+    inventory.upsert(waiting("b"), NEW_YEAR + 5_000)
+    inventory.delete(pod("a", "10.0.0.1"), NEW_YEAR + 20_000)
+    inventory.upsert(pod("b", "10.0.0.1"), NEW_YEAR + 23_000)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in (1000, 15_000, 21_000)]
+    assert found == ["a", "a", "b"]
+
+
+def test_a_pod_whose_object_stays_has_lost_its_address_to_who_is_seen_with_it() -> None:
+    inventory = Inventory()
+    inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
+    inventory.upsert(waiting("b"), NEW_YEAR + 5_000)
+    inventory.upsert(pod("b", "10.0.0.1"), NEW_YEAR + 7_000)
+    inventory.upsert(waiting("c"), NEW_YEAR + 10_000)
+    inventory.upsert(ended("c", "10.0.0.1", "2026-01-01T00:00:14Z"), NEW_YEAR + 15_000)
+    inventory.delete(pod("a", "10.0.0.1"), NEW_YEAR + 60_000)
+    times = (4_000, 8_000, 12_000, 30_000)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at)[0] for at in times]
+    assert found == ["a", "b", "c", "b"]
+
+
+def test_a_pod_ran_to_the_end_of_the_second_that_its_end_is_told_by() -> None:
+    inventory = Inventory()
+    inventory.upsert(waiting("next"), NEW_YEAR)
+    inventory.upsert(pod("job", "10.0.0.1"), NEW_YEAR + 9_000)
+    inventory.upsert(ended("job", "10.0.0.1", "2026-01-01T00:00:10Z"), NEW_YEAR + 12_000)
+    inventory.upsert(pod("next", "10.0.0.1"), NEW_YEAR + 20_000)
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + 10_900) == ["job"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 60_000), st.integers(1_000, 30_000), st.sampled_from(("ran", "left"))
+        ),
+        min_size=2,
+        max_size=6,
+    ),
+    st.data(),
+)
+def test_whose_an_address_was_as_pods_followed_each_other(
+    lives: list[tuple[int, int, str]], data: Any
+) -> None:
+    """Each waits from any time before it has the address on, some to their end: Jobs."""
+    events, spans, free = [], [], 100_000
+    for place, (waited, had, end) in enumerate(lives):
+        name, began, over = f"p{place}", free, free + had
+        events.append((began - waited, "upsert", waiting(name)))
+        if end == "left" or data.draw(st.booleans()):
+            events.append((began + had // 4, "upsert", pod(name, "10.0.0.1")))
+        if end == "left":
+            events.append((over, "delete", pod(name)))
+        else:
+            second = (NEW_YEAR + over) // 1000 * 1000
+            at = datetime.fromtimestamp(second / 1000, UTC).isoformat()
+            events.append((over + 500, "upsert", ended(name, "10.0.0.1", at)))
+        spans.append((name, began + had // 2))
+        free = over + data.draw(st.integers(2_000, 20_000))
+    inventory = Inventory()
+    for when, what, item in sorted(events, key=lambda event: event[0]):
+        getattr(inventory, what)(item, NEW_YEAR + when)
+    for name, middle in spans:
+        assert names(inventory, ["10.0.0.1"], NEW_YEAR + middle) == [name]
 
 
 def test_nodes_clocks_may_differ_by_a_second() -> None:

@@ -479,6 +479,38 @@ def test_a_group_that_is_not_understood(cluster: Cluster) -> None:
     assert list(cluster.policies.unrecognized) == ["ClusterGroup g"]
 
 
+EVERYBODY: Any = {"namespaces": {}}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda rule: acnp("p", "ingress", {"action": "Drop", **rule}),
+        lambda rule: annp("p", "shop", "ingress", {"action": "Drop", **rule}),
+        lambda rule: network_policy("p", "shop", ingress=[rule]),
+        lambda rule: admin_policy(
+            "AdminNetworkPolicy", "p", subject=EVERYBODY, ingress=[{"action": "Deny", **rule}]
+        ),
+        lambda rule: admin_policy(
+            "ClusterNetworkPolicy",
+            "p",
+            tier="Baseline",
+            subject=EVERYBODY,
+            ingress=[{"action": "Deny", **rule}],
+        ),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"from": [{"namespaces": {}, "podSelector": {}}]}])
+def test_a_rule_with_a_part_of_a_newer_api_is_not_one_for_everybody(
+    cluster: Cluster, made: Any, more: Any
+) -> None:
+    cluster.apply(made({"toRegions": ["north"], **more}))
+    assert decided(cluster, "bank/desk", "shop/till") == ("", "", 0)
+    assert cluster.policies.stats.unknown == 1
+    (parts,) = cluster.policies.unrecognized.values()
+    assert parts == "rule with toRegions"
+
+
 @pytest.mark.parametrize("relation", [{}, {"match": "Parent"}, {"sameLabels": []}])
 def test_relations_that_are_not_understood(cluster: Cluster, relation: Any) -> None:
     cluster.apply(acnp("p", "ingress", {"action": "Drop", "from": [{"namespaces": relation}]}))

@@ -1,6 +1,7 @@
 """Policies from the aggregator's inventory files."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flowvis.errors import SettingsError
 from flowvis.inventory.index import Inventory
 from flowvis.inventory.sources import files
 from flowvis.inventory.sources.files import InventoryFiles
+from flowvis.runtime.clock import now_ms
 from policies.cluster import NOTHING, NOW, Cluster, Pod, namespace, network_policy
 from waiting import until
 
@@ -41,6 +43,30 @@ def test_policies_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         await component.stop()
 
     asyncio.run(scene())
+
+
+def test_what_the_files_have_at_first_counts_from_when_it_says_that_it_was_created(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cluster.yaml"
+    created = now_ms() - 60_000
+    when = datetime.fromtimestamp(created // 1000, UTC).isoformat()
+    dated = OPEN | {"metadata": OPEN["metadata"] | {"creationTimestamp": when}}
+    path.write_text(yaml.safe_dump_all([namespace("x"), dated]))
+    cluster = Cluster([Pod("x", "a", "10.0.0.1")])
+
+    async def scene() -> None:
+        component = InventoryFiles([path], Inventory(), cluster.policies)
+        await component.start()
+        await component.stop()
+
+    asyncio.run(scene())
+    assert list(cluster.policies.since().values()) == [created // 1000 * 1000]
+    found = [
+        cluster.one("192.0.2.1", "x/a", start_ms=created + at)["ingress"].name
+        for at in (-30_000, 30_000)
+    ]
+    assert found == ["", "p"]
 
 
 def test_a_bad_policy_at_the_start_is_an_error(tmp_path: Path) -> None:

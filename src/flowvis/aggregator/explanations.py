@@ -95,7 +95,7 @@ class Asked:
             Place.parse("destination", record["destinationIP"]),
             record["protocolIdentifier"],
             str(record["destinationTransportPort"] or ""),
-            record["flowStartSeconds"] + 999,
+            _began(record) + 999,
             record,
         )
 
@@ -105,13 +105,12 @@ class Asked:
             return ""
         return f"{self.record[f'{side}PodNamespace']}/{self.record[f'{side}PodName']}"
 
-    @property
-    def own_node(self) -> str:
-        """Return the node that the record names at both ends, though it has no Pod at the source.
+    def own_node(self, side: str) -> str:
+        """Return the node that the record names at both ends, though it has no Pod at one side.
 
         Exporters name a node at addresses that no object has, as the gateway of its Pods.
         """
-        if self.record is None or self.record["sourcePodName"]:
+        if self.record is None or self.record[f"{side}PodName"]:
             return ""
         nodes = {str(self.record[f"{side}NodeName"]) for side in ("source", "destination")}
         return nodes.pop() if len(nodes) == 1 else ""
@@ -220,7 +219,7 @@ class Explanations:
     def _changes(self, asked: Asked, snapshot: Snapshot) -> Iterator[str]:
         """Say what policies did in the second in which a record's connection began."""
         if asked.record is not None:
-            before = self._policies.as_of(asked.record["flowStartSeconds"])
+            before = self._policies.as_of(_began(asked.record))
             if before.policies != snapshot.policies:
                 yield (
                     "policies changed in the second in which the connection began, and what "
@@ -234,8 +233,7 @@ class Explanations:
         if place.port:
             raise ValueError(f"source {place.text!r}: without a port: no policy asks for it")
         if not place.name:
-            end = self._at(place.address, at_ms, asked.pod("source"))
-            return replace(end, node=asked.own_node) if asked.own_node and not end.name else end
+            return self._of_record(asked, "source", at_ms)
         pod = self._inventory.pods.named(place.namespace, place.name)
         if pod is not None:
             return self._end(pod, self._families(asked.destination))
@@ -262,9 +260,8 @@ class Explanations:
             return _service_port(place, ports, port, asked.protocol)
         number = _number(port, asked.protocol)
         called = self._called_service(place.address, number, asked.protocol)
-        named = asked.pod("destination")
-        if called is None or named:
-            end = self._at(place.address, at_ms, named)
+        if called is None or asked.pod("destination"):
+            end = self._of_record(asked, "destination", at_ms)
             ends.services.append(Service(asked.protocol, number, end))
             return None
         return called
@@ -277,6 +274,12 @@ class Explanations:
             np.array([protocol], dtype=np.uint8),
         ).tolist()
         return None if handle == NONE else services.objects[handle]
+
+    def _of_record(self, asked: Asked, side: str, at_ms: int) -> End:
+        """Return the end at the address of one side, with what its record names there, if any."""
+        place = asked.source if side == "source" else asked.destination
+        end, node = self._at(place.address, at_ms, asked.pod(side)), asked.own_node(side)
+        return replace(end, node=node) if node and not end.name else end
 
     def _at(self, address: bytes, at_ms: int, named: str) -> End:
         """Return the end at an address; `named` is the Pod that a record names there."""
@@ -353,6 +356,12 @@ class Explanations:
             return f" (and no Pod in namespace {place.namespace})"
         near = [name for name in names if name.startswith(place.name)]
         return f": do you mean {place.namespace}/{min(near)}?" if near else ""
+
+
+def _began(record: Mapping[str, Any]) -> int:
+    """When a stored connection began, or was seen where it does not say: ms of a whole second."""
+    began: int = record["flowStartSeconds"] or record["flowEndSeconds"]
+    return began
 
 
 def _check_visible(text: str, namespace: str, sees: Sees) -> None:

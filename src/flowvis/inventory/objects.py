@@ -203,9 +203,11 @@ def _protocol(port: Mapping[str, Any]) -> int:
 
 
 def _ended_ms(item: Mapping[str, Any], status: Mapping[str, Any]) -> int:
+    """Return when the last container ended: sidecars, init containers, do after all others."""
     ends = [
         ((container.get("state") or {}).get("terminated") or {}).get("finishedAt")
-        for container in status.get("containerStatuses") or ()
+        for kind in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+        for container in status.get(kind) or ()
     ]
     return max((_milliseconds(item, "finishedAt", end) for end in ends), default=0)
 

@@ -18,6 +18,7 @@ KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
+ROUNDED_MS = 999  # by which a time of the API may be too early: it is in whole seconds
 SPARE = 4096  # workloads, or namespaces, of Pods that are gone, before the numbers begin anew
 
 _SEVERAL = -2
@@ -41,6 +42,9 @@ class PodIndex:
         """Addresses that were not indexed since there are `max_addresses`."""
         self._since_ms: list[int] = []
         self._until_ms: list[int] = []
+        self._seen_ms: list[int] = []
+        """From when on it is certain that a Pod has its addresses; from when it was last seen
+        without them until then, who had them before may have them still."""
         self._free: list[int] = []
         self._by_name: dict[tuple[str, str], int] = {}
         self._dead: dict[int, None] = {}
@@ -70,7 +74,8 @@ class PodIndex:
         elif handle is None:
             # A pending Pod gets its address later than its creation: before, it was another's.
             later = pod.pending or _waits(pod)
-            handle = self._add(pod, now_ms if later else pod.created_ms, FOREVER_MS)
+            since_ms = now_ms if later else pod.created_ms
+            handle = self._add(pod, since_ms, now_ms, FOREVER_MS)
             self._by_name[pod.namespace, pod.name] = handle
         else:
             self._change(handle, pod, now_ms)
@@ -100,27 +105,42 @@ class PodIndex:
         if not {*before.addresses} <= {*pod.addresses}:
             # Its sandbox is another, as after its node began anew: that address may be anybody's.
             self.delete(pod.namespace, pod.name, now_ms)
-            self._by_name[pod.namespace, pod.name] = self._add(pod, now_ms, FOREVER_MS)
+            self._by_name[pod.namespace, pod.name] = self._add(pod, now_ms, now_ms, FOREVER_MS)
             return
         if _waits(pod):
             self._since_ms[handle] = now_ms
-        if pod != before:
-            moved = _places(before) != _places(pod)
-            if moved:
-                self._unlink(handle)
-            self._put(handle, pod)
-            if moved:
-                self._link(handle)
+        if not before.addresses:
+            self._seen_ms[handle] = now_ms
+        self._rewrite(handle, pod)
 
     def _end(self, handle: int | None, pod: Pod, now_ms: int) -> None:
-        """Note that a Pod has run to its end: its addresses may be another's from now on."""
-        ended_ms = min(pod.ended_ms or now_ms, now_ms)
+        """Note that a Pod has run to its end: its addresses may be another's from now on.
+
+        One that ran for a moment shows its addresses only now: a kubelet reports the latest state.
+        """
+        ended_ms = min(pod.ended_ms + ROUNDED_MS if pod.ended_ms else now_ms, now_ms)
         if handle is not None:
+            if {*self.objects[handle].addresses} <= {*pod.addresses}:
+                if not self.objects[handle].addresses:
+                    self._seen_ms[handle] = ended_ms
+                self._rewrite(handle, pod)
             self.delete(pod.namespace, pod.name, ended_ms)
         elif not any(_places(pod)) or self._remembers(pod):
             return
         elif pod.ended_ms and ended_ms + KEPT_MS > now_ms:
-            self._dead[self._add(pod, pod.created_ms, ended_ms)] = None
+            self._dead[self._add(pod, pod.created_ms, ended_ms, ended_ms)] = None
+
+    def _rewrite(self, handle: int, pod: Pod) -> None:
+        """Write a Pod down as it is now, to be found where it is now."""
+        before = self.objects[handle]
+        if pod == before:
+            return
+        moved = _places(before) != _places(pod)
+        if moved:
+            self._unlink(handle)
+        self._put(handle, pod)
+        if moved:
+            self._link(handle)
 
     def _remembers(self, pod: Pod) -> bool:
         slots = self._slots.find(address_column(pod.addresses)).tolist()
@@ -129,14 +149,16 @@ class PodIndex:
             handles += self._on_nodes.get(port, ())
         return any(self.objects[handle].uid == pod.uid for handle in handles)
 
-    def _add(self, pod: Pod, since_ms: int, until_ms: int) -> int:
+    def _add(self, pod: Pod, since_ms: int, seen_ms: int, until_ms: int) -> int:
         handle = self._free.pop() if self._free else len(self.objects)
         if handle == len(self.objects):
             self.objects.append(pod)
             self._since_ms.append(since_ms)
+            self._seen_ms.append(seen_ms)
             self._until_ms.append(until_ms)
         self._put(handle, pod)
         self._since_ms[handle], self._until_ms[handle] = since_ms, until_ms
+        self._seen_ms[handle] = seen_ms
         self._link(handle)
         return handle
 
@@ -256,16 +278,33 @@ class PodIndex:
         return handles
 
     def _of_several(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
-        exact = np.full(len(times), NONE, dtype=np.int64)
-        nearly = exact.copy()
+        exact = self._holders(candidates, times)
+        nearly = np.full(len(times), NONE, dtype=np.int64)
         count = np.zeros(len(times), dtype=np.int64)
         for handle in candidates:
             since, until = self._since_ms[handle], self._until_ms[handle]
-            exact[(times > since) & (times < until)] = handle
             near = (times >= since - SKEW_MS) & (times - SKEW_MS <= until)
             nearly[near] = handle
             count += near
         return np.where((exact == NONE) & (count == 1), nearly, exact)
+
+    def _holders(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of candidates had their address at each time; NONE where none lived.
+
+        Where several lived, the one that ended first: the next can only have had it after that. But
+        one that was seen with it later has it from then on, as an object may stay for long when its
+        containers are gone.
+        """
+        holders = np.full(len(times), NONE, dtype=np.int64)
+        since = np.zeros(len(times), dtype=np.int64)
+        for handle in sorted(candidates, key=lambda one: self._until_ms[one], reverse=True):
+            inside = (times > self._since_ms[handle]) & (times < self._until_ms[handle])
+            holders[inside], since[inside] = handle, self._since_ms[handle]
+        for handle in sorted(candidates, key=self._seen_ms.__getitem__):
+            seen = self._seen_ms[handle]
+            later = (times >= seen) & (times < self._until_ms[handle]) & (seen > since)
+            holders[later] = handle
+        return holders
 
     def _candidates(self, slot: int) -> list[int]:
         """The Pods that have or had one address; none for slot -1."""

@@ -97,12 +97,22 @@ class ServiceIndex:
         )
 
     def find(
-        self, addresses: NDArray[np.uint8], ports: Column, protocols: Column
+        self,
+        addresses: NDArray[np.uint8],
+        ports: Column,
+        protocols: Column,
+        of_nodes: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.int64]:
-        """Return the handle of the Service port that each destination calls; NONE where none."""
+        """Return the handle of the Service port that each destination calls; NONE where none.
+
+        `of_nodes` says which addresses are nodes' beside those that their objects name.
+        """
         handles = self._at_addresses(addresses, ports, protocols)
         rest = np.flatnonzero(handles == NONE)
-        rest = rest[self._nodes.find(addresses[rest]) != NONE]
+        at_nodes = self._nodes.find(addresses[rest]) != NONE
+        if of_nodes is not None:
+            at_nodes |= of_nodes[rest]
+        rest = rest[at_nodes]
         if len(rest):
             handles[rest] = self._node_ports.find(pack_keys(ports[rest], protocols[rest]))
         return handles

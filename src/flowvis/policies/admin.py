@@ -28,6 +28,7 @@ from flowvis.policies.model import (
     parse_port,
     parse_protocol,
     rule_name,
+    strange_rule,
     unrecognized_keys,
 )
 from flowvis.policies.selectors import EVERYTHING, NotUnderstood, Selector, parse_selector
@@ -46,6 +47,7 @@ _ACTIONS = {
 }
 
 
+_RULE = frozenset({"name", "action", "ports", "protocols"})
 _SUBJECT = frozenset({"namespaces", "pods"})
 _PEER = _SUBJECT | {"nodes", "networks", "domainNames"}
 _PODS = frozenset({"namespaceSelector", "namespaces", "podSelector"})
@@ -106,7 +108,8 @@ def _rules(
             rule_name(rule, direction, place),
             _ACTIONS[rule["action"]],
             subjects,
-            tuple(found for peer in rule.get(side) or () for found in _understood(_peers, peer)),
+            strange_rule(rule, _RULE | {side})
+            or tuple(found for peer in rule.get(side) or () for found in _understood(_peers, peer)),
             _ports(rule),
         )
         for place, rule in enumerate(spec.get(direction.value) or ())

@@ -24,6 +24,7 @@ from flowvis.policies.model import (
     parse_port,
     parse_protocol,
     rule_name,
+    strange_rule,
     understood,
     unrecognized_keys,
 )
@@ -48,6 +49,8 @@ _ACTIONS = {
     "Reject": Action.REJECT,
     "Pass": Action.PASS,
 }
+_RULE = frozenset({"name", "action", "ports", "protocols", "l7Protocols", "toServices"})
+_RULE |= {"appliedTo", "enableLogging", "logLabel"}
 _SELECTORS = frozenset({"podSelector", "namespaceSelector", "externalEntitySelector"})
 _APPLIED_TO = _SELECTORS | {"group", "serviceAccount", "service", "nodeSelector"}
 _PEER = _SELECTORS | {
@@ -120,6 +123,9 @@ def _rules(
     side = "from" if direction is Direction.INGRESS else "to"
 
     def peers(rule: Mapping[str, Any]) -> tuple[Peer, ...] | None:
+        strange = strange_rule(rule, _RULE | {side})
+        if strange:
+            return strange
         if rule.get("toServices"):
             return (Unknowable("toServices", pods=False),)
         return _peers(rule.get(side) or (), namespace) or None

@@ -1,7 +1,7 @@
 """Columns of the policies that decided over connections, as they were when those began."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, same_addresses
+from flowvis.beginnings import began_ms
 from flowvis.counts import count, gauge
 from flowvis.policies.archive import ObjectArchive
 from flowvis.policies.costs import PolicyKey
@@ -31,7 +32,7 @@ from flowvis.policies.verdicts import (
     VerdictCache,
     VerdictTable,
 )
-from flowvis.policies.watched import WatchedObjects, starts_ms
+from flowvis.policies.watched import WatchedObjects
 
 __all__ = ["KINDS", "Policies", "PolicyStats", "Selectable"]
 
@@ -140,22 +141,30 @@ class Policies(WatchedObjects):
         pods: Sequence[Selectable | None],
         sources: NDArray[np.int64],
         destinations: NDArray[np.int64],
+        *,
+        living: Callable[[], Iterable[Selectable]] | None = None,
+        to_own_node: NDArray[np.bool_] | None = None,
     ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
         `sources` and `destinations` are handles, places in `pods`, or `endpoints.NONE`, or `GONE`
         for a Pod that is not among them, about which it is left open what a policy makes of it. A
-        record's own answer stays.
+        record's own answer stays. `living` gives the Pods that there are now, where `pods` has
+        others as well. `to_own_node` says which go to the node that their source's Pod runs on,
+        at whatever address, beside those that the node's object tells.
         """
+        population = Population(living or (lambda: pods))
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
             self._verdicts.clear()
-        self._recheck(pods)
+        self._recheck(population)
         codes = {direction: np.zeros(len(batch), dtype=np.int64) for direction in Direction}
         for first in range(0, len(batch) if self.active else 0, CHUNK):
             rows = slice(first, first + CHUNK)
             some = batch if len(batch) <= CHUNK else batch.take(rows)
-            part = self._decide(some, pods, sources[rows], destinations[rows])
+            near = np.zeros(len(some), dtype=bool) if to_own_node is None else to_own_node[rows]
+            ends = sources[rows], destinations[rows]
+            part = self._decide(some, pods, population, *ends, to_own_node=near)
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
         self.stats.records += len(batch)
@@ -249,19 +258,23 @@ class Policies(WatchedObjects):
         self,
         batch: Batch,
         pods: Sequence[Selectable | None],
+        population: Population,
         sources: NDArray[np.int64],
         destinations: NDArray[np.int64],
+        *,
+        to_own_node: NDArray[np.bool_],
     ) -> Codes:
         froms, tos = self._numbered(batch, pods, sources, destinations)
         source = Side(froms, self._endpoints.nodes(sources))
         destination = Side(tos, self._endpoints.nodes(destinations))
         services = batch["protocolIdentifier"], batch["destinationTransportPort"]
         codes = {direction: np.zeros(len(batch), dtype=np.int64) for direction in Direction}
-        for epoch, rows in self._history.split(starts_ms(batch)):
-            cache = self._cache(epoch, pods)
+        for epoch, rows in self._history.split(began_ms(batch).astype(np.int64)):
+            cache = self._cache(epoch, population)
             before = cache.evaluated
-            called = (column[rows] for column in services)
-            found = cache.find(source.take(rows), destination.take(rows), *called)
+            protocols, ports = (column[rows] for column in services)
+            sides = source.take(rows), destination.take(rows)
+            found = cache.find(*sides, protocols, ports, to_own_node[rows])
             self.stats.evaluated += cache.evaluated - before
             for direction, numbers in found.items():
                 codes[direction][rows] = numbers
@@ -287,11 +300,11 @@ class Policies(WatchedObjects):
             self._clear()
         raise ValueError(f"the table of endpoints is too small for {CHUNK} records")
 
-    def _cache(self, epoch: int, pods: Sequence[Selectable | None]) -> VerdictCache:
+    def _cache(self, epoch: int, population: Population) -> VerdictCache:
         cache = self._caches.get(epoch)
         if cache is None:
             snapshot = Snapshot.of(self._history.values(epoch))
-            snapshot.reaching = Population(pods).reaching(snapshot)
+            snapshot.reaching = population.reaching(snapshot)
             before = self._alike(snapshot)
             if before is None:
                 self.stats.compiled += 1
@@ -307,12 +320,11 @@ class Policies(WatchedObjects):
         self._caches.move_to_end(epoch)
         return cache
 
-    def _recheck(self, pods: Sequence[Selectable | None]) -> None:
+    def _recheck(self, population: Population) -> None:
         """Now and then, forget what Pods that have come or gone make wrong."""
         if not self._look:
             return
         self._look = False
-        population = Population(pods)
         for epoch, cache in list(self._caches.items()):
             snapshot = cache.generation.snapshot
             if population.reaching(snapshot) != snapshot.reaching:

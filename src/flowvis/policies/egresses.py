@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Batch, Column, is_ipv4
+from flowvis.beginnings import began_ms
 from flowvis.counts import count
 from flowvis.fields import FlowType
 from flowvis.policies.endpoints import NONE, Selectable
@@ -24,7 +25,7 @@ from flowvis.policies.objects import (
     parse_namespace,
 )
 from flowvis.policies.selectors import Pair, Selector, parse_selector
-from flowvis.policies.watched import WatchedObjects, starts_ms
+from flowvis.policies.watched import WatchedObjects
 
 MAX_CLASSES = 1 << 16  # of Pods alike in namespace and labels, of one epoch; then found anew
 
@@ -101,7 +102,7 @@ class Egresses(WatchedObjects):
         columns: dict[str, Column] = {name: batch[name].copy() for name in EGRESS_FIELDS}
         leaving = (batch["flowType"] == FlowType.TO_EXTERNAL) & (sources != NONE)
         rows = np.flatnonzero(leaving & (batch["egressName"] == 0))
-        for number, at in self._history.split(starts_ms(batch)[rows]):
+        for number, at in self._history.split(began_ms(batch, rows).astype(np.int64)):
             those = rows[at]
             handles, places = np.unique(sources[those], return_inverse=True)
             epoch = self._epoch(number)

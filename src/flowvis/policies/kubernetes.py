@@ -18,6 +18,7 @@ from flowvis.policies.model import (
     parse_port,
     parse_protocol,
     rule_name,
+    strange_rule,
     understood,
     unrecognized_keys,
 )
@@ -56,6 +57,9 @@ def _rules(
     side = "from" if direction is Direction.INGRESS else "to"
 
     def peers(rule: Mapping[str, Any]) -> tuple[Peer, ...] | None:
+        strange = strange_rule(rule, frozenset({side, "ports"}))
+        if strange:
+            return strange
         chosen = rule.get(side) or ()
         return tuple(understood(lambda p: _peer(p, namespace), peer) for peer in chosen) or None
 

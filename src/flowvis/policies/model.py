@@ -202,6 +202,12 @@ def understood(read: Callable[[Any], Peer], choice: Any, *, within: str = "") ->
         return Unknowable(str(error), unrecognized=True, namespace=within or None)
 
 
+def strange_rule(rule: Mapping[str, Any], known: frozenset[str]) -> tuple[Unknowable, ...]:
+    """Return whom a rule that has parts which we do not know may be of: anybody; else nothing."""
+    strange = unrecognized_keys(rule, known)
+    return (Unknowable(f"rule with {strange}", unrecognized=True),) if strange else ()
+
+
 def unrecognized_parts(value: Policy | tuple[Peer, ...]) -> tuple[str, ...]:
     """Return what is not understood of a policy or a group, as it is named there."""
     found: dict[str, None] = {}

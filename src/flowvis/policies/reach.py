@@ -6,7 +6,7 @@ Whoever may make a Group can make thousands: which of them have a Pod is found f
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from flowvis.policies.endpoints import Selectable
@@ -30,7 +30,8 @@ class _Kind(NamedTuple):
 class Population:
     """The Pods that there are, by what selectors can tell; looked at when it is first asked."""
 
-    def __init__(self, pods: Iterable[Selectable | None]) -> None:
+    def __init__(self, pods: Callable[[], Iterable[Selectable | None]]) -> None:
+        """`pods` gives those that are alive: one that is gone is no member of anything."""
         self._pods = pods
         self._kinds: list[_Kind] | None = None
 
@@ -56,7 +57,7 @@ class Population:
         sets = PodSets(numbers.items())
         near: dict[str, set[str | int]] = {}
         if self._kinds is None:
-            self._kinds = _kinds(self._pods)
+            self._kinds = _kinds(self._pods())
         alike = {
             (kind.namespace, kind.account, sets.named(kind.labels)): None for kind in self._kinds
         }

@@ -143,14 +143,20 @@ class VerdictCache:
         destinations: Side,
         protocols: NDArray[np.uint8],
         ports: NDArray[np.uint16],
+        to_own_node: NDArray[np.bool_] | None = None,
     ) -> Codes:
-        """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once."""
+        """Return the numbers of the verdicts; at most `MAX_PAIRS` rows at once.
+
+        `to_own_node` says which go to the node that their source's Pod runs on, beside those that
+        its object's addresses tell.
+        """
         froms, tos = self._classes(sources.endpoints), self._classes(destinations.endpoints)
         # Classes of endpoints and of ports are fewer than 2^20; new endpoints set ports apart.
         pairs = froms << 40
         pairs |= tos << 20
         pairs |= self.generation.rules.ports.find(protocols, ports)
-        pairs[self._is_node_of(destinations, sources)] |= _TO_OWN_NODE
+        near = self._is_node_of(destinations, sources)
+        pairs[near if to_own_node is None else near | to_own_node] |= _TO_OWN_NODE
         keys = pairs.view(np.uint8).reshape(-1, 8)
         slots, new = self.classes.pairs.upsert(keys)
         if len(slots) and slots.min() < 0:

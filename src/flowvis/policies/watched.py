@@ -3,10 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from flowvis.batch import Batch
 from flowvis.policies.history import ObjectHistory
 from flowvis.policies.objects import SELECTED_BY, Key, Parsers, created_ms, key_of, parse
 
@@ -31,11 +27,13 @@ class WatchedObjects:
         """How many objects are kept."""
         return len(self._history)
 
-    def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+    def upsert(
+        self, item: Mapping[str, Any], now_ms: int, *, undated_ms: int | None = None
+    ) -> None:
         """Learn of an object, new or changed; other kinds are passed over.
 
-        One that is new counts from its creation on. ValueError if it is not what its kind says;
-        then its last good version stays.
+        One that is new counts from its creation on, or from `undated_ms` (else from now) where it
+        does not tell. ValueError if it is not what its kind says; then its last good version stays.
         """
         try:
             key = key_of(item, self._parsers)
@@ -45,8 +43,10 @@ class WatchedObjects:
         except ValueError:
             self._counted.malformed += 1
             raise
-        created = None if key in self._history else created_ms(item)
-        self._put(key, value, now_ms if created is None else min(created, now_ms), now_ms)
+        first = None if key in self._history else created_ms(item)
+        if first is None and key not in self._history:
+            first = undated_ms
+        self._put(key, value, now_ms if first is None else min(first, now_ms), now_ms)
         if key[1] not in SELECTED_BY and self._history.remembers(key):
             self._uids[key] = str(item["metadata"].get("uid") or "")
 
@@ -71,8 +71,10 @@ class WatchedObjects:
             if key[:2] == (group, kind) and key[2:] not in names:
                 self._put(key, None, now_ms, now_ms)
 
-    def replace(self, items: Iterable[Mapping[str, Any]], now_ms: int) -> None:
-        """Learn of all objects there are: what is not among them is gone.
+    def replace(
+        self, items: Iterable[Mapping[str, Any]], now_ms: int, *, undated_ms: int | None = None
+    ) -> None:
+        """Learn of all objects there are, as `upsert` does: what is not among them is gone.
 
         ValueError names the first object that is not what its kind says; the others count.
         """
@@ -81,7 +83,7 @@ class WatchedObjects:
         for item in items:
             try:
                 listed.add(key_of(item, self._parsers))
-                self.upsert(item, now_ms)
+                self.upsert(item, now_ms, undated_ms=undated_ms)
             except ValueError as error:
                 problem = problem or error
         for group, kind in self._parsers:
@@ -110,10 +112,3 @@ class WatchedObjects:
     def _changed(self, since_ms: int) -> None:
         """Forget what was worked out for times from then on."""
         raise NotImplementedError
-
-
-def starts_ms(batch: Batch) -> NDArray[np.int64]:
-    """Return when the connections of records began."""
-    if "flowStartMilliseconds" in batch.columns:
-        return np.asarray(batch["flowStartMilliseconds"].astype(np.int64))
-    return np.asarray(batch["flowStartSeconds"].astype(np.int64) * 1000)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.enrichment.endpoints import Endpoints, times_ms
+from flowvis.aggregator.enrichment.endpoints import Endpoints
 from flowvis.aggregator.enrichment.uids import Uids
 from flowvis.batch import Batch, Column, is_unset
+from flowvis.beginnings import began_ms
 from flowvis.fields import Source, provides
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import Pod
@@ -62,7 +63,7 @@ class Completer:
         """Fill in what is missing, and labels where they are wanted."""
         cluster = batch.strings.intern(self._cluster_id().encode())
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
-        times = times_ms(batch)
+        times = began_ms(batch)
         pods, ends, named = {}, {}, {}
         self._add_services(batch)
         for side in SIDES:
@@ -78,7 +79,14 @@ class Completer:
                 batch[f"{side}PodLabels"] = codes
         self._endpoints.complete(batch)
         if self._policies is not None and self._policies.active:
-            found = self._policies.decide(batch, self.inventory.pods.objects, *ends.values())
+            pods_index = self.inventory.pods
+            found = self._policies.decide(
+                batch,
+                pods_index.objects,
+                *ends.values(),
+                living=pods_index.living,
+                to_own_node=_at_own_node(batch, "source", "destination"),
+            )
             batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.
@@ -139,7 +147,7 @@ class Completer:
             nodes,
             batch["protocolIdentifier"][rows],
             batch["destinationTransportPort"][rows],
-            times_ms(batch)[rows],
+            began_ms(batch)[rows],
         )
 
     def _add_services(self, batch: Batch) -> None:
@@ -173,8 +181,7 @@ def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Co
     Kubernetes: a Pod cannot block access from its own node (the kubelet's probes). Exporters name
     the node at addresses that no object has, as the gateway of its Pods.
     """
-    own = (batch["sourcePodName"] == 0) & (batch["sourceNodeName"] != 0)
-    own &= batch["sourceNodeName"] == batch["destinationNodeName"]
+    own = _at_own_node(batch, "destination", "source")
     if not own.any():
         return dict(found)
     ingress = Direction.INGRESS.value
@@ -182,6 +189,12 @@ def _without_own_node(batch: Batch, found: Mapping[str, Column]) -> dict[str, Co
         name: np.where(own, batch[name], column) if name.startswith(ingress) else column
         for name, column in found.items()
     }
+
+
+def _at_own_node(batch: Batch, pod: str, node: str) -> NDArray[np.bool_]:
+    """Where one side is a Pod, and the other one the node itself that the Pod runs on."""
+    found = (batch[f"{node}PodName"] == 0) & (batch[f"{node}NodeName"] != 0)
+    return np.asarray(found & (batch[f"{node}NodeName"] == batch[f"{pod}NodeName"]))
 
 
 def _fill(batch: Batch, name: str, rows: NDArray[np.int64], values: Column) -> None:

@@ -15,15 +15,10 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.enrichment.reported_nodes import ReportedNodes
 from flowvis.batch import Batch, Column
+from flowvis.beginnings import began_ms
 from flowvis.fields import FlowType
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.strings import Strings
-
-_WHEN = (
-    *(("flowStartMilliseconds", 1), ("flowStartSeconds", 1000)),
-    *(("flowEndMilliseconds", 1), ("flowEndSeconds", 1000)),
-)
-"""What says when a connection began, or was seen, the best first, and how many ms its unit has."""
 
 
 class Endpoints:
@@ -49,7 +44,7 @@ class Endpoints:
             return batch
         away = forward[rows]  # whether the other endpoint is the destination
         far = _either(away, batch["destinationIP"], batch["sourceIP"], rows)
-        times = times_ms(batch, rows)
+        times = began_ms(batch, rows)
         pods = self._inventory.pods.find(far, times)
         there = self._pod_nodes(pods, batch.strings)
         to, come = (np.flatnonzero((pods == NONE) & which) for which in (away, ~away))
@@ -111,19 +106,6 @@ class Endpoints:
 
     def _pod_nodes(self, handles: NDArray[np.int64], strings: Strings) -> NDArray[np.uint32]:
         return text_codes(handles, self._inventory.pods.objects, lambda pod: pod.node, strings)
-
-
-def times_ms(batch: Batch, rows: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.uint64]:
-    """Return when connections began, or were seen where their record does not say."""
-    times = np.zeros(len(batch), dtype=np.uint64)[rows]
-    for name, ms in _WHEN:
-        unreported = times == 0
-        if not unreported.any():
-            break
-        if name in batch:
-            found = batch[name][rows].astype(np.uint64) * np.uint64(ms)
-            times = np.where(unreported, found, times)
-    return times
 
 
 def by_ranges(types: Column) -> NDArray[np.bool_]:

@@ -11,8 +11,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from flowvis.aggregator.enrichment.endpoints import times_ms
 from flowvis.batch import Batch, Column
+from flowvis.beginnings import began_ms
 from flowvis.fields import Field, Kind, Merge, Source
 from flowvis.inventory.index import NONE, Inventory
 from flowvis.inventory.objects import Pod
@@ -117,7 +117,7 @@ class Uids:
             pods = [self._pod(batch, pair) for pair in different.tolist()]
             made = b"".join(_bytes(pod.uid if pod is not None else "") for pod in pods)
             created = np.array([pod.created_ms if pod is not None else 0 for pod in pods])[places]
-            later = times_ms(batch, rest).astype(np.int64) + SKEW_MS < created
+            later = began_ms(batch, rest).astype(np.int64) + SKEW_MS < created
             named = np.frombuffer(made, dtype=np.uint8).reshape(-1, BYTES)[places]
             named[later] = 0
             found[rest] = named

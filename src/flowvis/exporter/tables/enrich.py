@@ -184,10 +184,13 @@ class ClusterNode:
         services = self.inventory.services
         handles = np.full(len(tuples.start_ms), NONE, dtype=np.int64)
         moved = np.flatnonzero(tuples.translated)
+        addresses = tuples.original_destination[moved]
         handles[moved] = services.find(
-            tuples.original_destination[moved],
+            addresses,
             tuples.original_port[moved],
             tuples.protocol[moved],
+            # A node's port is called at each of its addresses.
+            None if self._own is None else self._own.contain(addresses),
         )
         called = handles != NONE
         columns["destinationServicePortName"] = text_codes(

@@ -32,8 +32,13 @@ Signature = tuple[tuple[str, int, int, int], ...]
 class Replaceable(Protocol):
     """What else learns of all objects in the files."""
 
-    def replace(self, items: Sequence[Mapping[str, Any]], now_ms: int) -> None:
-        """Learn of them; ValueError names one that it cannot use."""
+    def replace(
+        self, items: Sequence[Mapping[str, Any]], now_ms: int, *, undated_ms: int | None = None
+    ) -> None:
+        """Learn of them; those that do not say since when they are, are so from `undated_ms` on.
+
+        ValueError names one that it cannot use.
+        """
 
     def expire(self, now_ms: int) -> None:
         """Forget what changed too long ago."""
@@ -61,7 +66,7 @@ class InventoryFiles:
         """Read the files; SettingsError names what is wrong with them."""
         self._seen = signature(self._paths)
         # What the files have at first has always been so, unless it says when it was created.
-        self._replace(await asyncio.to_thread(read, self._paths), others_since_ms=0)
+        self._replace(await asyncio.to_thread(read, self._paths), undated_ms=0)
         self._task = spawn(self.name, self._follow())
 
     async def stop(self) -> None:
@@ -82,7 +87,7 @@ class InventoryFiles:
     async def _reload(self) -> None:
         try:
             items = await asyncio.to_thread(read, self._paths)
-            self._replace(items, others_since_ms=now_ms())
+            self._replace(items)
         except SettingsError as error:
             self.failures += 1
             log.error("inventory not read again, the last good one stays: %s", error)  # noqa: TRY400  the text says all
@@ -90,10 +95,10 @@ class InventoryFiles:
         self.reloads += 1
         log.info("inventory read again: %d objects", len(self.inventory))
 
-    def _replace(self, items: list[dict[str, Any]], *, others_since_ms: int) -> None:
+    def _replace(self, items: list[dict[str, Any]], *, undated_ms: int | None = None) -> None:
         try:
             for other in self._others:
-                other.replace(items, others_since_ms)
+                other.replace(items, now_ms(), undated_ms=undated_ms)
         except ValueError as error:
             raise SettingsError([str(error)]) from None
         self.inventory.replace(items, now_ms())

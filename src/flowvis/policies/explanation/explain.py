@@ -46,13 +46,13 @@ class Explainer:
 
     def __init__(self, snapshot: Snapshot, pods: Iterable[Selectable | None]) -> None:
         """`pods` are all there are: some decide whom a policy of Antrea applies to."""
-        snapshot.reaching = Population(pods).reaching(snapshot)
+        snapshot.reaching = Population(lambda: pods).reaching(snapshot)
         self._snapshot = snapshot
         self._order = EvaluationOrder(snapshot)
 
     def after(self, snapshot: Snapshot, pods: Iterable[Selectable | None]) -> "Explainer":
         """Return one of another snapshot: itself where nothing has changed."""
-        snapshot.reaching = Population(pods).reaching(snapshot)
+        snapshot.reaching = Population(lambda: pods).reaching(snapshot)
         return self if snapshot == self._snapshot else Explainer(snapshot, pods)
 
     def explain(self, source: End, called: Service) -> Explanation:

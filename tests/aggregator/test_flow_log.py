@@ -27,7 +27,7 @@ from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upl
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.parquet import Parquet
-from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+from flowvis.aggregator.destinations.rotation import LONGEST, TAIL, RotatedFile, Rotation
 from flowvis.aggregator.destinations.s3 import PART_BYTES, csv_pieces
 from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.aggregator.settings import AggregatorSettings
@@ -272,6 +272,27 @@ def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / f"{aside.name}.gz").read_bytes()) == b"old\n"
     assert not aside.exists()
     assert not (tmp_path / f"{aside.name}.part").exists()
+
+
+@pytest.mark.parametrize("whole", [b"", b"whole\n"])
+@pytest.mark.parametrize("length", [TAIL - 6, TAIL, TAIL + 1, 2 * TAIL + 7])
+def test_half_a_line_is_cut_off_however_long(tmp_path: Path, whole: bytes, length: int) -> None:
+    """Of the texts that an exporter may bring a line has up to 2 MB."""
+    path = tmp_path / "flows.log"
+    path.write_bytes(whole + b"h" * length)
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes() == whole + b"next\n"
+
+
+def test_what_is_no_line_of_ours_stays(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    path.write_bytes(bytes(LONGEST + 1))
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes() == bytes(LONGEST + 1) + b"\nnext\n"
 
 
 def test_a_file_that_others_moved_is_begun_anew(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
 ROOM_MS = 1000
-TAIL = 1 << 20  # what of a file's end is looked through for the end of the last whole line
+TAIL = 1 << 20  # looked through at a time for the end of the last whole line
+LONGEST = 16 << 20  # of a line: of the texts that an exporter may bring it has 2 MB
 
 
 @dataclass(frozen=True)
@@ -235,11 +236,19 @@ def _await_room(file: int) -> None:
 
 
 def _end_at_a_line(file: int, size: int) -> None:
-    """Cut off what a process that was killed wrote of a line."""
-    begin = max(size - TAIL, 0)
-    tail = os.pread(file, TAIL, begin)
-    if tail and not tail.endswith(b"\n"):
-        os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
+    """Cut off what a process that was killed wrote of a line; what is longer is no line of ours."""
+    end, least = size, max(size - LONGEST, 0)
+    while end > least:
+        begin = max(end - TAIL, least)
+        last = os.pread(file, end - begin, begin).rfind(b"\n")
+        if last >= 0:
+            end = begin + last + 1
+            break
+        end = begin
+    if end == least > 0:
+        os.write(file, b"\n")
+    elif end < size:
+        os.ftruncate(file, end)
 
 
 def _compress(path: Path, ended: Callable[[], bool]) -> None:

@@ -143,7 +143,7 @@ def _next_end(data: bytes, at: int) -> int:
     """Return where the next message with a trailer ends, whatever is before it; -1 without one."""
     place = data.find(_TRAILER, at)
     end = place + len(_EMPTY)
-    return end if 0 <= place and end <= len(data) else -1
+    return end if place >= 0 and end <= len(data) else -1
 
 
 def _sound(message: bytes) -> bool:

@@ -216,7 +216,7 @@ async def test_lines_are_written_while_a_file_is_compressed(
     monkeypatch.setattr(flow_log, "INTERVAL_S", 0.01)
     stage = Stage("flow-log")
     sink = made(chosen(tmp_path / "flows.log"), stage)
-    sink._file._rotation = Rotation(1, 0, 0, compress=True)
+    sink.file._rotation = Rotation(1, 0, 0, compress=True)
     await sink.start()
     for number in range(5):
         sink.put(numbered(number, 1))
@@ -518,6 +518,49 @@ async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     lines = [(tmp_path / name).read_bytes().count(b"\n") for name in ("one", "two", "three")]
     assert (sum(lines), lines[2]) == (30, 10)
     assert ledger.stages["flow-log"].sent == 30
+
+
+async def test_lines_that_a_slow_pipe_has_are_there_once_when_the_log_is_replaced_or_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "ROOM_MS", 20)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    ledger = Ledger()
+    source = ledger.stage("source")
+    surroundings = Surroundings(0.2, 1 << 30, lambda: 7)
+    outlets = Outlets([flow_log.KIND], ledger, source, surroundings, 1 << 24)
+    outlets.begin(AggregatorSettings(flow_logger=chosen(pipe, recordFormat="JSON")))
+    await outlets.start()
+    (outlet,) = outlets
+    source.received = source.sent = 3000
+    outlet.put(numbered(0, 3000))
+    await until(lambda: "nobody reads it" in str(outlets.as_dicts()))
+    before = outlet.stage.sent
+    again = chosen(pipe, recordFormat="JSON", maxBackups=7)
+    await outlets.apply(AggregatorSettings(flow_logger=again))
+    await until(lambda: outlet.former is None)
+    assert outlet.stage.sent > before
+    assert ledger.imbalance() == {}
+    assert isinstance(outlet.current, flow_log.FlowLog)
+    outlet.current._backoff = Backoff(0.01, 0.02)
+    text = b""
+    while text.count(b"\n") < 1000:
+        await asyncio.sleep(0.01)
+        with contextlib.suppress(BlockingIOError):
+            text += os.read(reader, 1 << 16)
+    await until(lambda: "nobody reads it" in str(outlets.as_dicts()))
+    await outlets.stop()
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reader, 1 << 16):
+            text += more
+    os.close(reader)
+    whole = text[: text.rfind(b"\n") + 1].splitlines()
+    assert [json.loads(line)["octetTotalCount"] for line in whole] == list(range(len(whole)))
+    assert outlet.stage.sent == len(whole)
+    assert outlet.stage.dropped == {"shutdown": 3000 - len(whole)}
+    assert ledger.imbalance() == {}
 
 
 async def test_another_file_in_the_place_of_one_whose_disk_hangs(

@@ -67,6 +67,16 @@ class RotatedFile:
         self._tidied_s = 0.0
         self._part = b""  # that a pipe has of lines which did not go into it whole
 
+    @property
+    def begun(self) -> bytes:
+        """What a pipe has of the lines that did not go into it whole."""
+        return self._part
+
+    def follow(self, before: "RotatedFile") -> None:
+        """Go on behind the part of a line that another one, that is over, has left in a pipe."""
+        if before.path == self.path:
+            self._part = before.begun[before.begun.rfind(b"\n") + 1 :]
+
     def append(self, lines: bytes) -> None:
         """Write whole lines; after an error none of them is in the file.
 

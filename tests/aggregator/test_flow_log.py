@@ -447,6 +447,26 @@ except OSError as error:
     }
 
 
+def test_standard_output_that_is_a_file_stays_whoever_made_it_that(tmp_path: Path) -> None:
+    """Putting aside would rename /dev/stdout itself, a link, and make a file in its place."""
+    link, path = tmp_path / "stdout", tmp_path / "output"
+    link.symlink_to("/proc/self/fd/1")
+    path.write_bytes(b"not ours, and no whole line")
+    script = f"""
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+for line in (b"one\\n", b"two\\n", b"three\\n"):
+    file = RotatedFile(Path({str(link)!r}), Rotation(9, 1, 1, compress=True))
+    file.append(line)
+    file.close()
+"""
+    with path.open("ab") as output:
+        subprocess.run([sys.executable, "-c", script], check=True, stdout=output, timeout=60)
+    assert link.is_symlink()
+    assert path.read_bytes() == b"not ours, and no whole lineone\ntwo\nthree\n"
+    assert set(tmp_path.iterdir()) == {link, path}
+
+
 async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

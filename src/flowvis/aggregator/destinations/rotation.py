@@ -21,6 +21,7 @@ STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
 ROOM_MS = 1000
+OUTPUTS = (1, 2)  # standard output, and error
 TAIL = 1 << 20  # looked through at a time for the end of the last whole line
 LONGEST = 16 << 20  # of a line: of the texts that an exporter may bring it has 2 MB
 
@@ -43,7 +44,7 @@ def _at_once(work: Callable[[], None]) -> None:
 
 
 class RotatedFile:
-    """A log file. It may as well be a terminal, a pipe or /dev/null, which are only written to.
+    """A log file. What is a terminal, a pipe, /dev/null or our own output is only written to.
 
     Methods do I/O, and raise OSError. `tidy` takes seconds, and may run beside all others: `beside`
     is given it to call, by default at once.
@@ -171,7 +172,7 @@ class RotatedFile:
             file = _own_socket(self.path)
         about = os.fstat(file)
         self._file = file
-        if stat.S_ISREG(about.st_mode):
+        if stat.S_ISREG(about.st_mode) and not _is_output(about):
             self._known = about.st_dev, about.st_ino
             _end_at_a_line(file, about.st_size)
             self._beside(self._try_to_tidy)
@@ -220,10 +221,19 @@ def _is_regular(path: Path) -> bool:
 def _own_socket(path: Path) -> int:
     """Return what writes to standard output or error where that is a socket, as systemd has it."""
     about = path.stat()
-    for file in (1, 2):
+    for file in OUTPUTS:
         if os.path.samestat(about, os.fstat(file)):
             return os.dup(file)
     raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+def _is_output(about: os.stat_result) -> bool:
+    """Whether a file is our standard output or error: whoever made it so puts it aside."""
+    for file in OUTPUTS:
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(about, os.fstat(file)):
+                return True
+    return False
 
 
 def _write(file: int, data: bytes | memoryview) -> int:

@@ -152,6 +152,7 @@ async def test_the_file_has_the_latest_attempts_only(tmp_path: Path) -> None:
     for port in range(1, 3 * SESSIONS_KEPT):
         first.add(("10.0.0.5", port), REMOTE)
         assert first.path.read_text().count("\n") <= 2 * SESSIONS_KEPT
+        assert first.path.stat().st_mode & 0o077 == 0
     for port in range(50_000, 50_003):
         first.add(("10.0.0.5", port), REMOTE)
         own = OwnSessions()

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flowvis.exporter.tables.own_sessions import TCP, Endpoint, OwnSessions
-from flowvis.runtime.directory import append_whole
+from flowvis.runtime.directory import append_whole, private
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ class SessionFile:
         """Write the latest alone."""
         fresh = self.path.with_name(self.path.name + ".new")
         try:
-            fresh.write_text("".join(f"{line}\n" for line in self._latest))
+            with open(fresh, "w", opener=private) as file:
+                file.write("".join(f"{line}\n" for line in self._latest))
             fresh.replace(self.path)
         except OSError:
             with suppress(OSError):

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flowvis.runtime.directory import private
+
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
@@ -275,7 +277,7 @@ def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
     part = path.with_name(f"{path.name}.part")
     try:
-        with path.open("rb") as source, open(part, "wb", opener=_private) as raw:
+        with path.open("rb") as source, open(part, "wb", opener=private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
                 while piece := source.read(1 << 20):
                     _check_end(ended)
@@ -292,7 +294,3 @@ def _compress(path: Path, ended: Callable[[], bool]) -> None:
 def _check_end(ended: Callable[[], bool]) -> None:
     if ended():
         raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

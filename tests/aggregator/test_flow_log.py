@@ -184,6 +184,21 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
 
 
+def test_a_link_stays_and_what_it_leads_to_is_put_aside(tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "flows.log"
+    there.mkdir()
+    link.symlink_to(there / "all.log")
+    file = RotatedFile(link, Rotation(4, 2, 0, compress=False))
+    for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
+        file.append(line)
+    file.tidy()
+    file.close()
+    assert (link.is_symlink(), link.read_bytes()) == (True, b"four\n")
+    assert set(tmp_path.iterdir()) == {there, link}
+    aside = sorted(there.glob("all-*.log"))
+    assert [path.read_bytes() for path in aside] == [b"two\n", b"three\n"]
+
+
 def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     file = RotatedFile(tmp_path / "flows.log", Rotation(100, 2, 0, compress=True), lambda: now[0])

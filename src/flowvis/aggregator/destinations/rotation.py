@@ -196,19 +196,19 @@ class RotatedFile:
 
     def _put_aside(self) -> None:
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
-        target = self.path.with_name(f"{self.path.stem}-{moment}{self.path.suffix}")
-        self.path.rename(target)
+        path = self.path.resolve()  # it may be a link, which stays
+        path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
         self.close()
         self._open()
 
     def _backups(self) -> list[tuple[float, Path]]:
         """What was put aside before, with when."""
-        found = []
-        for path in self.path.parent.iterdir():
+        found, own = [], self.path.resolve()
+        for path in own.parent.iterdir():
             name = path.name.removesuffix(".gz")
-            if not name.startswith(f"{self.path.stem}-") or not name.endswith(self.path.suffix):
+            if not name.startswith(f"{own.stem}-") or not name.endswith(own.suffix):
                 continue
-            moment = name[len(self.path.stem) + 1 : len(name) - len(self.path.suffix)]
+            moment = name[len(own.stem) + 1 : len(name) - len(own.suffix)]
             with contextlib.suppress(ValueError):
                 at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
                 found.append((at.timestamp(), path))

@@ -1,6 +1,7 @@
 """What is under way becomes a checkpoint when it is delivered, and not before."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,41 @@ async def test_who_waits_for_its_turn_waits_for_the_directory_from_then_on(tmp_p
     await asyncio.sleep(0.2)  # longer than it is waited for
     await way.checkpoints.stop()
     assert await other.ports(keys) == [1, 2]
+    await other.checkpoints.stop()
+
+
+async def test_nothing_is_kept_before_what_another_left_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding is a thread's, and says which names are free: the first file would be overwritten."""
+    before, _ = written(1, 2)
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    way.put(before)
+    way.deliver()
+    await way.checkpoints.stop()
+    begun, goes_on = threading.Event(), threading.Event()
+    find = CheckpointFiles._find
+
+    def slow(files: CheckpointFiles) -> None:
+        begun.set()
+        goes_on.wait()
+        find(files)
+
+    monkeypatch.setattr(CheckpointFiles, "_find", slow)
+    other = Way(tmp_path)
+    starting = asyncio.create_task(other.checkpoints.start())
+    await until(begun.is_set)
+    batch, keys = written(1, 2, 3)
+    other.put(batch.take(slice(2, 3)))
+    other.deliver()
+    other.under_way.settle(other.destination.mark)
+    waits = other.under_way.mark
+    goes_on.set()
+    await starting
+    await until(lambda: other.under_way.mark == SETTLED)
+    assert await other.ports(keys) == [1, 2, 3]
+    assert waits != SETTLED
     await other.checkpoints.stop()
 
 

@@ -27,7 +27,7 @@ from flowvis.aggregator.destinations.file_lines import LOGGED, UPLOADED, csv_upl
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.destinations.parquet import Parquet
-from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+from flowvis.aggregator.destinations.rotation import LONGEST, TAIL, RotatedFile, Rotation
 from flowvis.aggregator.destinations.s3 import PART_BYTES, csv_pieces
 from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.aggregator.settings import AggregatorSettings
@@ -184,6 +184,21 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
 
 
+def test_a_link_stays_and_what_it_leads_to_is_put_aside(tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "flows.log"
+    there.mkdir()
+    link.symlink_to(there / "all.log")
+    file = RotatedFile(link, Rotation(4, 2, 0, compress=False))
+    for line in (b"one\n", b"two\n", b"three\n", b"four\n"):
+        file.append(line)
+    file.tidy()
+    file.close()
+    assert (link.is_symlink(), link.read_bytes()) == (True, b"four\n")
+    assert set(tmp_path.iterdir()) == {there, link}
+    aside = sorted(there.glob("all-*.log"))
+    assert [path.read_bytes() for path in aside] == [b"two\n", b"three\n"]
+
+
 def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: Path) -> None:
     now = [1_700_000_000.0]
     file = RotatedFile(tmp_path / "flows.log", Rotation(100, 2, 0, compress=True), lambda: now[0])
@@ -216,7 +231,7 @@ async def test_lines_are_written_while_a_file_is_compressed(
     monkeypatch.setattr(flow_log, "INTERVAL_S", 0.01)
     stage = Stage("flow-log")
     sink = made(chosen(tmp_path / "flows.log"), stage)
-    sink._file._rotation = Rotation(1, 0, 0, compress=True)
+    sink.file._rotation = Rotation(1, 0, 0, compress=True)
     await sink.start()
     for number in range(5):
         sink.put(numbered(number, 1))
@@ -272,6 +287,27 @@ def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / f"{aside.name}.gz").read_bytes()) == b"old\n"
     assert not aside.exists()
     assert not (tmp_path / f"{aside.name}.part").exists()
+
+
+@pytest.mark.parametrize("whole", [b"", b"whole\n"])
+@pytest.mark.parametrize("length", [TAIL - 6, TAIL, TAIL + 1, 2 * TAIL + 7])
+def test_half_a_line_is_cut_off_however_long(tmp_path: Path, whole: bytes, length: int) -> None:
+    """Of the texts that an exporter may bring a line has up to 2 MB."""
+    path = tmp_path / "flows.log"
+    path.write_bytes(whole + b"h" * length)
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes() == whole + b"next\n"
+
+
+def test_what_is_no_line_of_ours_stays(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    path.write_bytes(bytes(LONGEST + 1))
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes() == bytes(LONGEST + 1) + b"\nnext\n"
 
 
 def test_a_file_that_others_moved_is_begun_anew(tmp_path: Path) -> None:
@@ -426,6 +462,26 @@ except OSError as error:
     }
 
 
+def test_standard_output_that_is_a_file_stays_whoever_made_it_that(tmp_path: Path) -> None:
+    """Putting aside would rename /dev/stdout itself, a link, and make a file in its place."""
+    link, path = tmp_path / "stdout", tmp_path / "output"
+    link.symlink_to("/proc/self/fd/1")
+    path.write_bytes(b"not ours, and no whole line")
+    script = f"""
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+for line in (b"one\\n", b"two\\n", b"three\\n"):
+    file = RotatedFile(Path({str(link)!r}), Rotation(9, 1, 1, compress=True))
+    file.append(line)
+    file.close()
+"""
+    with path.open("ab") as output:
+        subprocess.run([sys.executable, "-c", script], check=True, stdout=output, timeout=60)
+    assert link.is_symlink()
+    assert path.read_bytes() == b"not ours, and no whole lineone\ntwo\nthree\n"
+    assert set(tmp_path.iterdir()) == {link, path}
+
+
 async def test_a_pipe_that_nobody_reads_keeps_nobody_from_stopping(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -497,6 +553,49 @@ async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     lines = [(tmp_path / name).read_bytes().count(b"\n") for name in ("one", "two", "three")]
     assert (sum(lines), lines[2]) == (30, 10)
     assert ledger.stages["flow-log"].sent == 30
+
+
+async def test_lines_that_a_slow_pipe_has_are_there_once_when_the_log_is_replaced_or_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation, "ROOM_MS", 20)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    ledger = Ledger()
+    source = ledger.stage("source")
+    surroundings = Surroundings(0.2, 1 << 30, lambda: 7)
+    outlets = Outlets([flow_log.KIND], ledger, source, surroundings, 1 << 24)
+    outlets.begin(AggregatorSettings(flow_logger=chosen(pipe, recordFormat="JSON")))
+    await outlets.start()
+    (outlet,) = outlets
+    source.received = source.sent = 3000
+    outlet.put(numbered(0, 3000))
+    await until(lambda: "nobody reads it" in str(outlets.as_dicts()))
+    before = outlet.stage.sent
+    again = chosen(pipe, recordFormat="JSON", maxBackups=7)
+    await outlets.apply(AggregatorSettings(flow_logger=again))
+    await until(lambda: outlet.former is None)
+    assert outlet.stage.sent > before
+    assert ledger.imbalance() == {}
+    assert isinstance(outlet.current, flow_log.FlowLog)
+    outlet.current._backoff = Backoff(0.01, 0.02)
+    text = b""
+    while text.count(b"\n") < 1000:
+        await asyncio.sleep(0.01)
+        with contextlib.suppress(BlockingIOError):
+            text += os.read(reader, 1 << 16)
+    await until(lambda: "nobody reads it" in str(outlets.as_dicts()))
+    await outlets.stop()
+    with contextlib.suppress(BlockingIOError):
+        while more := os.read(reader, 1 << 16):
+            text += more
+    os.close(reader)
+    whole = text[: text.rfind(b"\n") + 1].splitlines()
+    assert [json.loads(line)["octetTotalCount"] for line in whole] == list(range(len(whole)))
+    assert outlet.stage.sent == len(whole)
+    assert outlet.stage.dropped == {"shutdown": 3000 - len(whole)}
+    assert ledger.imbalance() == {}
 
 
 async def test_another_file_in_the_place_of_one_whose_disk_hangs(

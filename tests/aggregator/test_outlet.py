@@ -304,6 +304,29 @@ async def test_what_a_stuck_collector_has_not_taken_goes_to_the_next(domain: int
     assert [session.stats.lost_records for session in collector.sessions] == [0]
 
 
+async def test_what_a_stuck_collector_has_at_the_end_is_sent_and_only_the_rest_given_up() -> None:
+    """Of the records under way as it stops: the next aggregator would send them once more."""
+    count = 60_000
+    line = Collectors()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.outlet.begin(line.to(listener.getsockname()[1])(None))
+        await line.outlet.start()
+        stage = line.outlet.stage
+        line.put(line.outlet, numbered(0, 1000))  # which the kernel has room for
+        stuck, _ = await asyncio.to_thread(listener.accept)
+        await until(lambda: stage.sent == 1000)
+        for first in range(1000, count, 1000):
+            line.put(line.outlet, numbered(first, 1000))
+        await asyncio.sleep(0.2)  # time for all, were it not stuck
+        await line.outlet.stop()
+        line.check()
+        taken, gaps = await asyncio.to_thread(read_all, stuck)
+    assert gaps == 0
+    assert taken == list(range(stage.sent))
+    assert stage.dropped == {"shutdown": count - stage.sent}
+
+
 async def test_from_a_collector_that_is_not_there() -> None:
     line, collector = Collectors(), Collector()
     await collector.start()

@@ -203,6 +203,29 @@ async def test_only_what_is_set_otherwise_is_replaced() -> None:
     assert ways.box("listed-a") is not a
 
 
+async def test_books_balance_while_a_change_waits_for_the_one_before() -> None:
+    """What is there takes records meanwhile, and what comes is not there yet."""
+    ways = Ways(Settings())
+    await ways.outlets.start()
+    old = ways.box("first")
+    ways.put(1)
+    await ways.outlets.apply(Settings(Section(where="there")))
+    second = ways.box("first")
+    last = Settings(Section(where="elsewhere"), (Section(name="a"),))
+    applying = asyncio.create_task(ways.outlets.apply(last))
+    await asyncio.sleep(0)
+    ways.put(2)
+    assert (old.held(), second.held()) == (10, 10)
+    assert ways.outlets.current("listed-a") is None
+    old.hold.set()
+    second.hold.set()
+    await applying
+    ways.put(3)
+    await until(lambda: ways.box("first").started)
+    assert (ways.box("first").held(), ways.box("listed-a").held()) == (30, 10)
+    assert ways.ledger.imbalance() == {}
+
+
 @pytest.mark.parametrize("added", [False, True])
 async def test_where_one_cannot_be_made_nothing_changes_and_it_can_be_tried_again(
     monkeypatch: pytest.MonkeyPatch, added: bool

@@ -38,6 +38,11 @@ class Collector:
     def address(self) -> CollectorAddress:
         return CollectorAddress("127.0.0.1", self.port, "tcp")
 
+    @property
+    def active(self) -> bool:
+        """Whether any session stands."""
+        return bool(self._readers)
+
     async def __aenter__(self) -> Self:
         await self.come()
         return self

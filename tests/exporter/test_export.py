@@ -2,6 +2,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.scope import Scope
+from flowvis.exporter.unacknowledged import Unacknowledged
 from flowvis.fields import EXPORTED
 from flowvis.ipfix.receivers import parse_release, understood
 from flowvis.runtime.clock import now_ms
@@ -276,6 +278,40 @@ async def test_a_collector_that_stalls_while_we_stop() -> None:
     assert node.pending.stage.dropped["stopped"] > 0
     node.balanced()
     await collector.crash()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_what_a_stalled_collector_has_when_we_stop_is_sent_and_only_the_rest_is_not(
+    tmp_path: Path, keeps: bool
+) -> None:
+    """What of the records under way it has is neither lost nor left to the next exporter."""
+    collector = Collector()
+    collector.reading.clear()
+    await collector.come()
+    node = Node(collector.address)
+    unacknowledged = Unacknowledged(tmp_path, "node", node.pending, domain=7, max_bytes=32 << 20)
+    if keeps:
+        await unacknowledged.start()
+        node.exporter = Exporter(
+            [node.table], node.pending, collector.address, None, domain=7, drain_s=4.0,
+            kept=unacknowledged,
+        )  # fmt: skip
+        node.table.keep_to(lambda batch, _: unacknowledged.keep(batch))
+    await node.exporter.start()
+    await until(lambda: node.exporter.client.connected)
+    for first in range(0, 40_000, 4000):
+        node.end(*range(first, first + 4000))
+    await node.exporter.stop()
+    left = len(node.pending)
+    node.balanced()
+    collector.reading.set()
+    await until(lambda: not collector.active)
+    assert 0 < len(collector.rows) == node.sent
+    assert left == (40_000 - node.sent if keeps else 0)
+    assert node.pending.stage.dropped == ({} if keeps else {"stopped": 40_000 - node.sent})
+    await unacknowledged.stop()
+    await collector.go_away()
 
 
 async def test_a_collector_of_an_older_release_gets_the_elements_that_it_knows() -> None:

@@ -1,5 +1,6 @@
 """The exporter's own sessions, told by their tuple from all other connections to the collector."""
 
+import resource
 import socket
 from functools import partial
 from pathlib import Path
@@ -115,11 +116,43 @@ async def test_a_damaged_file_costs_what_is_damaged(tmp_path: Path) -> None:
     assert len(own) == 1
 
 
+async def sessions_left(directory: Path) -> OwnSessions:
+    """What the next exporter knows."""
+    own = OwnSessions()
+    await SessionFile(directory, "node-1", own).start()
+    return own
+
+
+async def test_half_a_line_takes_none_that_comes_after_it(tmp_path: Path) -> None:
+    path = SessionFile(tmp_path, "node-1", OwnSessions()).path
+    path.write_bytes(b"10.0.0.5 7 10.96.0.9 4739 6\n10.0.0.")
+    second = SessionFile(tmp_path, "node-1", OwnSessions())
+    await second.start()
+    second.add(LOCAL, REMOTE)
+    own = await sessions_left(tmp_path)
+    assert own.among(entries(OWN, OWN.at(source_port=7))).all()
+
+
+async def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path) -> None:
+    sessions = SessionFile(tmp_path, "node-1", OwnSessions())
+    sessions.add(("10.0.0.5", 7), REMOTE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (sessions.path.stat().st_size + 9, hard))
+    try:
+        sessions.add(("10.0.0.5", 8), REMOTE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sessions.add(LOCAL, REMOTE)
+    own = await sessions_left(tmp_path)
+    assert own.among(entries(OWN, OWN.at(source_port=7))).all()
+
+
 async def test_the_file_has_the_latest_attempts_only(tmp_path: Path) -> None:
     first = SessionFile(tmp_path, "node-1", OwnSessions())
     for port in range(1, 3 * SESSIONS_KEPT):
         first.add(("10.0.0.5", port), REMOTE)
         assert first.path.read_text().count("\n") <= 2 * SESSIONS_KEPT
+        assert first.path.stat().st_mode & 0o077 == 0
     for port in range(50_000, 50_003):
         first.add(("10.0.0.5", port), REMOTE)
         own = OwnSessions()

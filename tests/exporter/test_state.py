@@ -55,6 +55,12 @@ async def test_a_restart_repeats_nothing(tmp_path: Path) -> None:
     assert StateFile(tmp_path, "node/1", second).path == tmp_path / "node%2F1.state"
 
 
+async def test_nobody_else_reads_who_was_connected_to_whom(tmp_path: Path) -> None:
+    first = await predecessor(ONE)
+    await successor(first, tmp_path)
+    assert StateFile(tmp_path, "node/1", first).path.stat().st_mode & 0o077 == 0
+
+
 async def test_what_grew_meanwhile_is_reported(tmp_path: Path) -> None:
     second = await successor(await predecessor(ONE, TWO), tmp_path)
     poll(second, T0 + 5000, ONE.at(3, 350, 0, 0), TWO)

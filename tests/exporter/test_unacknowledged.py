@@ -365,7 +365,7 @@ async def test_damaged_files(tmp_path: Path, damage: str, caplog: pytest.LogCapt
     second = Exporter(tmp_path)
     await second.start()
     read = second.all()
-    expected = {"cut": [0, 1], "middle": [0, 2], "begin": [], "empty": [], "foreign": []}
+    expected = {"cut": [0, 1], "middle": [0, 2], "begin": [0, 1, 2], "empty": [], "foreign": []}
     assert read == expected[damage]
     damaged = damage not in {"cut", "empty"}
     assert second.kept.stats.damaged == int(damaged)

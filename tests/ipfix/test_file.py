@@ -95,11 +95,25 @@ def test_a_damaged_message_costs_itself_only(place: int) -> None:
     assert numbers(begin + bytes(spoiled) + second) == ([6], 1)
 
 
-def test_a_damaged_length_ends_what_is_read() -> None:
+@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("bits", [1, 0x40, 0xFF])
+def test_a_damaged_beginning_costs_that_message_only(at: int, bits: int) -> None:
+    """Its version or length: that it is longer than the file does not hide those that follow."""
     begin, first, second, third = written(numbered(3, 1), numbered(6, 1), numbered(9, 1))
     spoiled = bytearray(second)
-    spoiled[1] = 9
-    assert numbers(begin + first + bytes(spoiled) + third) == ([3], 1)
+    spoiled[at] ^= bits
+    assert numbers(begin + first + bytes(spoiled) + third) == ([3, 9], 1)
+    assert numbers(begin + first + bytes(spoiled)) == ([3], 1)
+
+
+def test_any_damage_of_a_bit_is_told_and_costs_one_message() -> None:
+    whole = b"".join(written(*(numbered(3 * n, 1) for n in range(1, 6))))
+    begin = len(written()[0])
+    for place in range(begin, len(whole)):
+        spoiled = bytearray(whole)
+        spoiled[place] ^= 1 << place % 8
+        kept, damaged = numbers(bytes(spoiled))
+        assert (len(kept), damaged) == (4, 1), place
 
 
 def test_not_a_file_of_ours() -> None:

@@ -124,6 +124,7 @@ class CheckpointFiles:
         self.forgotten = 0
         """Rows that went for want of room."""
         self._own = OwnDirectory(path)
+        self._found = False
         self._max_bytes = max_bytes
         self._files: list[_File] = []  # the oldest first
         self._writing: _File | None = None  # the newest, if it is ours
@@ -137,8 +138,8 @@ class CheckpointFiles:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used."""
-        return self._own.is_taken
+        """Whether it can be used: it is ours, and what others left is found."""
+        return self._own.is_taken and self._found
 
     @property
     def rows(self) -> int:
@@ -171,12 +172,14 @@ class CheckpointFiles:
         except OSError:
             self.close()
             raise
+        self._found = True
 
     def close(self) -> None:
         """Let go of the directory; what is in it stays."""
         for file in (*self._files, *self._gone):
             os.close(file.descriptor)
         self._files, self._gone, self._writing = [], [], None
+        self._found = False
         self._own.leave()
 
     def append(self, rows: NDArray[np.void]) -> None:

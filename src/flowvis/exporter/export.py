@@ -32,6 +32,7 @@ LIVE_ROWS = 8192  # in one batch: at times a node's whole table is due at once
 PAUSE_S = 0.1  # between two looks at the table: each costs half a millisecond
 REPORT_S = 30.0  # between two reports; each is 200 bytes, and one of occupants 60 for each
 CLOSING_S = 2.0  # of the time to stop in, kept for the end of the session
+CUT_S = 0.5  # for a session that was cut to be noticed; at once, but on a busy machine
 
 
 class ReportingTable(Protocol):
@@ -185,9 +186,17 @@ class Exporter:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(self._drain_s - CLOSING_S, self._drain_s / 2)):
                 await self._finish()
-        await end(self._task)
+        await self._cut_short()
         await self._end_session()
         self._give_up()
+
+    async def _cut_short(self) -> None:
+        """End a sending that is under way, so that it is known what of it has left."""
+        self._done = True
+        if self._task is not None and self._pending.leaving:
+            self.client.cut()
+            await asyncio.wait((self._task,), timeout=CUT_S)
+        await end(self._task)
 
     async def _end_session(self) -> None:
         """End the session in good order; what the collector confirms to have read is sent."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.reported import Reported
 from flowvis.native import FlowIndex, pack_keys
+from flowvis.runtime.directory import private
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -101,7 +102,7 @@ class Journal:
         opened: int | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with fresh.open("wb") as file:
+            with open(fresh, "wb", opener=private) as file:
                 file.write(self._head)
                 file.write(self._rows(reported))
             opened = os.open(fresh, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flowvis.exporter.tables.own_sessions import TCP, Endpoint, OwnSessions
+from flowvis.runtime.directory import append_whole, private
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +41,20 @@ class SessionFile:
         """Leave out the sessions of exporters before."""
         try:
             with self.path.open("rb") as file:
-                lines = file.read(MOST_BYTES).decode("ascii", errors="replace").splitlines()
+                text = file.read(MOST_BYTES).decode("ascii", errors="replace")
         except FileNotFoundError:
             return
         except OSError as error:
             log.warning("%s: not read, so the sessions in it are exported: %s", self.path, error)
             return
+        lines = text.splitlines()
         self._lines = len(lines)
         for line in lines[-KEPT:]:
             with suppress(ValueError):  # its writer may have been killed
                 self._own.add(*_session(line))
                 self._latest.append(line)
+        if not text.endswith("\n"):
+            self._lines = 2 * KEPT  # written anew with the next: nothing goes on in half a line
 
     async def stop(self) -> None:
         """Leave the file to the next one."""
@@ -79,15 +83,21 @@ class SessionFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(self.path, flags, 0o600)
         try:
-            os.write(descriptor, f"{line}\n".encode())
+            append_whole(descriptor, os.fstat(descriptor).st_size, f"{line}\n".encode())
         finally:
             os.close(descriptor)
 
     def _rewrite(self) -> None:
         """Write the latest alone."""
         fresh = self.path.with_name(self.path.name + ".new")
-        fresh.write_text("".join(f"{line}\n" for line in self._latest))
-        fresh.replace(self.path)
+        try:
+            with open(fresh, "w", opener=private) as file:
+                file.write("".join(f"{line}\n" for line in self._latest))
+            fresh.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)  # it may have what was left of the disk
+            raise
         self._lines = len(self._latest)
 
 

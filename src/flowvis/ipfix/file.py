@@ -2,7 +2,7 @@
 
 A file begins with its templates, as a session does. Each message ends with a data record of the
 Message Checksum options template (section 8.1.1), so that a reader knows which messages are as they
-were written; one that is not costs itself only, as long as its length is sound. Does no I/O.
+were written; one that is not costs itself only. Does no I/O.
 """
 
 import hashlib
@@ -88,7 +88,8 @@ class FileContent:
 
     batch: Batch
     damaged: int
-    """Messages that are not as they were written; where one tells no length, the rest is one."""
+    """Messages that are not as they were written; where one tells no length and none that is whole
+    follows, the rest is one."""
 
 
 def read_file(data: bytes, fields: Sequence[Field], strings: Strings) -> FileContent:
@@ -117,14 +118,32 @@ def _messages(data: bytes) -> Iterator[bytes | None]:
     view, at = memoryview(data), 0
     while len(data) - at >= HEADER.size:
         version, length, *_ = HEADER.unpack_from(data, at)
-        if version != VERSION or length < HEADER.size + SET.size:
+        ours = version == VERSION and length >= HEADER.size + SET.size
+        end = at + length
+        message = bytes(view[at:end]) if ours else b""
+        if len(message) == length and _sound(message):
+            yield message
+        elif ours and _may_end(data, end):
             yield None
-            return
-        if length > len(data) - at:
-            return
-        message = bytes(view[at : at + length])
-        yield message if _sound(message) else None
-        at += length
+        else:  # its length is damaged, or its writer was lost
+            if (found := _next_end(data, at)) >= 0 or not ours or end <= len(data):
+                yield None
+            if found < 0:
+                return
+            end = found
+        at = end
+
+
+def _may_end(data: bytes, end: int) -> bool:
+    """Whether a message may end there: where the file does, or another one begins."""
+    return end == len(data) or data[end : end + 2] == VERSION.to_bytes(2)
+
+
+def _next_end(data: bytes, at: int) -> int:
+    """Return where the next message with a trailer ends, whatever is before it; -1 without one."""
+    place = data.find(_TRAILER, at)
+    end = place + len(_EMPTY)
+    return end if place >= 0 and end <= len(data) else -1
 
 
 def _sound(message: bytes) -> bool:

@@ -69,6 +69,11 @@ class Handover:
         self._until_s = -math.inf
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file, as `open` has its opener do, that nobody else may read where it is new."""
+    return os.open(path, flags, 0o600)
+
+
 def append_whole(descriptor: int, size: int, data: bytes | memoryview) -> None:
     """Append to a file of `size` bytes all of the data or, with OSError, nothing.
 

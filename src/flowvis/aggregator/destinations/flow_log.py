@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from flowvis.aggregator.destinations.rotation import DAY_S, RotatedFile, Rotatio
 from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.batch import Batch
 from flowvis.delivery.destination import Destination
+from flowvis.delivery.queue import Unsettled
 from flowvis.fields import RuleAction
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
@@ -154,16 +156,19 @@ class FlowLog(LoadDestination):
         stage: Stage,
         *,
         filters: tuple[LogFilter, ...] = (),
+        before: "FlowLog | None" = None,
         **options: Any,
     ) -> None:
-        """`tidying` is what the file is tidied in."""
+        """`tidying` is what the file is tidied in; `before` the log whose place this one takes."""
         super().__init__(
             f"flow log {file.path}", stage, load_records=AT_ONCE, interval_s=INTERVAL_S, **options
         )
-        self._file = file
+        self.file = file
+        """What it writes to, which is its thread's as long as that writes."""
         self._tidying = tidying
         self._lines = lines
         self._filters = filters
+        self._before = before
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
         self._writing: asyncio.Future[int] | None = None
         self._begun: Load | None = None
@@ -179,6 +184,23 @@ class FlowLog(LoadDestination):
             if left_out:
                 batch = batch.take(taken)
         super().put(batch)
+
+    async def start(self) -> None:
+        """Begin to write, behind what the log before this one has written."""
+        if self._before is not None:
+            self.file.follow(self._before.file)
+            self._before = None
+        await super().start()
+
+    def remainder(self) -> Unsettled:
+        """Take out what was kept when it was retired, but for lines that are there already."""
+        self._settle_written()
+        return super().remainder()
+
+    def abandon(self) -> None:
+        """Give up what waits, counted, but for lines that are there already."""
+        self._settle_written()
+        super().abandon()
 
     async def deliver(self, load: Load) -> int:
         """Write the lines of a load."""
@@ -206,26 +228,51 @@ class FlowLog(LoadDestination):
             log.warning("%s: %s", self.name, error)
 
     def _end(self) -> None:
-        self._file.end()
+        self.file.end()
         self._tidying.end()  # whoever takes its place tidies the same files
-        self._file.close()
+        self.file.close()
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    def _settle_written(self) -> None:
+        """Note what of a load that is not written whole is there, unless it is being written."""
+        load = self._load
+        if load is not None and load is self._begun and (not self._writing or self._writing.done()):
+            self.queue.sent(self._written(load))
+            self._begun = None
+
+    def _written(self, load: Load) -> int:
+        """How many of a load's first records are there, a pipe's included that has whole lines."""
+        parts, begun = _parts(load), len(self.file.begun)
+        written = sum(map(len, parts[: self._parts]))
+        for part in parts[self._parts :]:
+            whole = bisect_right(
+                range(1, len(part) + 1), begun, key=lambda n: len(self._lines(part.take(slice(n))))
+            )
+            written += whole
+            if whole < len(part):
+                break
+            begun -= len(self._lines(part))
+        return written
 
     def _write(self, load: Load) -> int:
         """Write the lines of a load, of long texts a part at a time; what is there stays there."""
         if self._begun is not load:
             self._begun, self._parts, self._size = load, 0, 0
-        parts = [part for batch in load.batches for part in split_by_text(batch, AT_ONCE_BYTES)]
+        parts = _parts(load)
         whole = len(parts) == len(load.batches)
         for few in [parts] if whole else [[part] for part in parts[self._parts :]]:
             lines = b"".join(map(self._lines, few))
-            self._file.append(lines)
+            self.file.append(lines)
             self._parts += len(few)
             self._size += len(lines)
         self._begun = None
         return self._size
+
+
+def _parts(load: Load) -> list[Batch]:
+    return [part for batch in load.batches for part in split_by_text(batch, AT_ONCE_BYTES)]
 
 
 def make(chosen: FlowLogger, place: Place, before: Destination | None) -> FlowLog:
@@ -241,6 +288,7 @@ def make(chosen: FlowLogger, place: Place, before: Destination | None) -> FlowLo
         partial(form, pretty=chosen.pretty_print),
         place.stage,
         filters=chosen.filters,
+        before=before if isinstance(before, FlowLog) else None,
         capacity=chosen.max_pending_records,
         max_bytes=place.max_bytes,
         grace_s=place.surroundings.grace_s,

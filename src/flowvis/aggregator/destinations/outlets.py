@@ -99,9 +99,10 @@ class Outlets:
                     made[page] = self._make(page, kind, section, self.current(page))
         except BaseException:
             self._made_of = before
-            for outlet in self:  # its page may have been opened for what is not there
-                outlet.begin(outlet.current)
             raise
+        finally:  # pages are of what is there, until it is replaced, which may wait for others
+            for outlet in self:
+                outlet.begin(outlet.current)
         self._share()
         for page in changed:
             await self._replace(page, made.get(page))

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flowvis.runtime.directory import private
+
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
 ROOM_MS = 1000
-TAIL = 1 << 20  # what of a file's end is looked through for the end of the last whole line
+OUTPUTS = (1, 2)  # standard output, and error
+TAIL = 1 << 20  # looked through at a time for the end of the last whole line
+LONGEST = 16 << 20  # of a line: of the texts that an exporter may bring it has 2 MB
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def _at_once(work: Callable[[], None]) -> None:
 
 
 class RotatedFile:
-    """A log file. It may as well be a terminal, a pipe or /dev/null, which are only written to.
+    """A log file. What is a terminal, a pipe, /dev/null or our own output is only written to.
 
     Methods do I/O, and raise OSError. `tidy` takes seconds, and may run beside all others: `beside`
     is given it to call, by default at once.
@@ -65,6 +69,16 @@ class RotatedFile:
         """Device and number of the file that is open; None of what is no regular file."""
         self._tidied_s = 0.0
         self._part = b""  # that a pipe has of lines which did not go into it whole
+
+    @property
+    def begun(self) -> bytes:
+        """What a pipe has of the lines that did not go into it whole."""
+        return self._part
+
+    def follow(self, before: "RotatedFile") -> None:
+        """Go on behind the part of a line that another one, that is over, has left in a pipe."""
+        if before.path == self.path:
+            self._part = before.begun[before.begun.rfind(b"\n") + 1 :]
 
     def append(self, lines: bytes) -> None:
         """Write whole lines; after an error none of them is in the file.
@@ -160,7 +174,7 @@ class RotatedFile:
             file = _own_socket(self.path)
         about = os.fstat(file)
         self._file = file
-        if stat.S_ISREG(about.st_mode):
+        if stat.S_ISREG(about.st_mode) and not _is_output(about):
             self._known = about.st_dev, about.st_ino
             _end_at_a_line(file, about.st_size)
             self._beside(self._try_to_tidy)
@@ -182,19 +196,19 @@ class RotatedFile:
 
     def _put_aside(self) -> None:
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
-        target = self.path.with_name(f"{self.path.stem}-{moment}{self.path.suffix}")
-        self.path.rename(target)
+        path = self.path.resolve()  # it may be a link, which stays
+        path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
         self.close()
         self._open()
 
     def _backups(self) -> list[tuple[float, Path]]:
         """What was put aside before, with when."""
-        found = []
-        for path in self.path.parent.iterdir():
+        found, own = [], self.path.resolve()
+        for path in own.parent.iterdir():
             name = path.name.removesuffix(".gz")
-            if not name.startswith(f"{self.path.stem}-") or not name.endswith(self.path.suffix):
+            if not name.startswith(f"{own.stem}-") or not name.endswith(own.suffix):
                 continue
-            moment = name[len(self.path.stem) + 1 : len(name) - len(self.path.suffix)]
+            moment = name[len(own.stem) + 1 : len(name) - len(own.suffix)]
             with contextlib.suppress(ValueError):
                 at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
                 found.append((at.timestamp(), path))
@@ -209,10 +223,19 @@ def _is_regular(path: Path) -> bool:
 def _own_socket(path: Path) -> int:
     """Return what writes to standard output or error where that is a socket, as systemd has it."""
     about = path.stat()
-    for file in (1, 2):
+    for file in OUTPUTS:
         if os.path.samestat(about, os.fstat(file)):
             return os.dup(file)
     raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+
+
+def _is_output(about: os.stat_result) -> bool:
+    """Whether a file is our standard output or error: whoever made it so puts it aside."""
+    for file in OUTPUTS:
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(about, os.fstat(file)):
+                return True
+    return False
 
 
 def _write(file: int, data: bytes | memoryview) -> int:
@@ -235,18 +258,26 @@ def _await_room(file: int) -> None:
 
 
 def _end_at_a_line(file: int, size: int) -> None:
-    """Cut off what a process that was killed wrote of a line."""
-    begin = max(size - TAIL, 0)
-    tail = os.pread(file, TAIL, begin)
-    if tail and not tail.endswith(b"\n"):
-        os.ftruncate(file, begin + tail.rfind(b"\n") + 1)
+    """Cut off what a process that was killed wrote of a line; what is longer is no line of ours."""
+    end, least = size, max(size - LONGEST, 0)
+    while end > least:
+        begin = max(end - TAIL, least)
+        last = os.pread(file, end - begin, begin).rfind(b"\n")
+        if last >= 0:
+            end = begin + last + 1
+            break
+        end = begin
+    if end == least > 0:
+        os.write(file, b"\n")
+    elif end < size:
+        os.ftruncate(file, end)
 
 
 def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
     part = path.with_name(f"{path.name}.part")
     try:
-        with path.open("rb") as source, open(part, "wb", opener=_private) as raw:
+        with path.open("rb") as source, open(part, "wb", opener=private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
                 while piece := source.read(1 << 20):
                     _check_end(ended)
@@ -263,7 +294,3 @@ def _compress(path: Path, ended: Callable[[], bool]) -> None:
 def _check_end(ended: Callable[[], bool]) -> None:
     if ended():
         raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

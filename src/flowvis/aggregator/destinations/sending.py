@@ -91,28 +91,29 @@ class CollectorDestination(QueuedDestination, ABC):
 
     async def stop(self) -> None:
         """Send what waits within the grace period, then close; the rest is dropped, counted."""
-        self.queue.close()
-        self.client.hurry()
-        if self._task is not None and len(self.queue):
-            await asyncio.wait((self._task,), timeout=self._grace_s)
-        await end(self._task)
+        await self._send_last(asyncio.Event())
         self.abandon()
         await self.client.close()
 
     async def retire(self, hurry: asyncio.Event) -> None:
         """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
+        let_end(self._task)
+        await self._send_last(hurry)
+        await self.client.close()
+
+    async def _send_last(self, hurry: asyncio.Event) -> None:
+        """Send what waits; then end the session, so that it is known what of it was sent."""
         self.queue.close()
         self.client.hurry()
-        if self._task is not None:
-            let_end(self._task)
-            if len(self.queue):
-                await ended(self._task, self._grace_s, hurry)
-            self._retired = True
-            if len(self.queue):
-                self.client.cut()
+        if self._task is None:
+            return
+        if len(self.queue):
+            await ended(self._task, self._grace_s, hurry)
+        self._retired = True
+        if len(self.queue):
+            self.client.cut()
             await asyncio.wait((self._task,), timeout=CUT_S)  # it notes what it has not sent
-            await end(self._task)
-        await self.client.close()
+        await end(self._task)
 
     async def _run(self) -> None:
         while not self._retired and (len(self.queue) or not self.queue.closed):

@@ -38,7 +38,7 @@ CERTIFICATE_DAYS = 14  # ours are renewed 90 days before their end, cert-manager
 MINUTES_BEHIND_S, HOURS_BEHIND_S = 1800, 4 * 3600  # after a kill 15 minutes, and 2 h 10, are usual
 
 LATELY = span(600)
-OUTAGE, STEP = span(6 * 3600), span(60)  # of an aggregator, over which nodes are still known
+OUTAGE, STEP = span(6 * 3600), span(300)  # of an aggregator, over which nodes are known, so often
 YOUNG = age(1200)
 AWAY = span(240, least_s=4)  # sessions begin anew within seconds
 SILENT = age(300, least_s=60)  # ours say how they are every 30 s

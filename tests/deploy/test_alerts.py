@@ -215,6 +215,23 @@ CASES = [
         },
         when="a session in which nothing comes",
     ),
+    fires(
+        "FlowvisExporterSilent",
+        {
+            f"{NODES}_sessions{{{NODE}}}": "1x60",
+            f"{NODES}_silent_seconds{{{NODE}}}": "0x10 0+30x50",
+            f"flowvis_aggregator_server_kernel_dropped_total{{{AGGREGATOR}}}": "0x60",
+        },
+        when="nothing comes over UDP, not even templates",
+    ),
+    quiet(
+        "templates come over UDP, and nothing else",
+        {
+            f"{NODES}_sessions{{{NODE}}}": "1x60",
+            f"{NODES}_silent_seconds{{{NODE}}}": "0+30x20 0+30x20 0+30x19",
+            f"flowvis_aggregator_server_kernel_dropped_total{{{AGGREGATOR}}}": "0x60",
+        },
+    ),
     quiet(
         "a session of an exporter that is not ours, which says nothing where there is nothing",
         {

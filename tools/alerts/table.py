@@ -42,6 +42,7 @@ OUTAGE, STEP = span(6 * 3600), span(300)  # of an aggregator, over which nodes a
 YOUNG = age(1200)
 AWAY = span(240, least_s=4)  # sessions begin anew within seconds
 SILENT = age(300, least_s=60)  # ours say how they are every 30 s
+TEMPLATES = age(900, least_s=900)  # over UDP they come again: ours each minute, Antrea's each ten
 BEHIND = age(300, least_s=4)  # commits take seconds
 STALE = age(300, least_s=3)
 ACKNOWLEDGED = span(
@@ -188,11 +189,14 @@ ALERTS = (
         WARNING,
         f"{without(SESSIONS, NODE)}\n"
         f"or min by ({NODE}) (flowvis_aggregator_node_silent_seconds) > {SILENT}\n"
-        f"and sum by ({NODE}) (flowvis_aggregator_node_acknowledged_total) >= 0",
+        f"and sum by ({NODE}) (flowvis_aggregator_node_acknowledged_total) >= 0\n"
+        f"or min by ({NODE}) (flowvis_aggregator_node_silent_seconds) > {TEMPLATES}\n"
+        "and on (cluster) group by (cluster) (flowvis_aggregator_server_kernel_dropped_total)",
         "node {{ $labels.node }}: nothing comes from its exporter",
         "A node of the cluster has no session with the aggregator, or one in which nothing comes, not even what "
-        "a flow-exporter says each 30 s (of others, who say nothing of an idle node, silence is not judged). What "
-        "happens there is not recorded now; a flow-exporter that runs keeps it, and sends it later.",
+        "a flow-exporter says each 30 s, or over UDP the templates that come again (of others silence over TLS is "
+        "not judged, as they say nothing of an idle node). What happens there is not recorded now; a flow-exporter "
+        "that runs keeps it, and sends it later.",
         (
             "`flowctl nodes`: since when, and of which nodes. All at once: see the aggregator.",
             (

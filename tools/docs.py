@@ -73,7 +73,8 @@ What needs a restart is logged, named by `flowctl status`, and counted by
 `flowvis_exporter_config_restart_required` and `flowvis_aggregator_config_restart_required`. A file
 that is not valid changes nothing: its problems are logged and shown likewise
 (`..._config_problems`). Where the cause is elsewhere, in a file that it names, SIGHUP after the
-mending has the same file tried again. A variable of the environment wins over the file; another
+mending has the same file tried again. A file that has become empty is refused as well, as a disk that
+is full leaves it to who writes it in place; `{{}}` says that all options have their defaults. A variable of the environment wins over the file; another
 value of it needs a restart.
 
 ## Names of networks

@@ -271,8 +271,8 @@ NEEDS = (
     _exporter(
         "Host ports",
         "kube-rbac-proxy",
-        "Only in overlays/prometheus: where Prometheus comes, over TLS and with a token that the "
-        "API server knows.",
+        "Only with components/prometheus: where Prometheus comes, over TLS and with a token that "
+        "the API server knows.",
     ),
     _exporter(
         "Host of probes and lifecycle hooks",

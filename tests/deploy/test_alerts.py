@@ -211,8 +211,33 @@ CASES = [
         {
             f"{NODES}_sessions{{{NODE}}}": "1x60",
             f"{NODES}_silent_seconds{{{NODE}}}": "0x30 0+30x30",
+            f"{NODES}_acknowledged_total{{{NODE}}}": "7x60",
         },
         when="a session in which nothing comes",
+    ),
+    fires(
+        "FlowvisExporterSilent",
+        {
+            f"{NODES}_sessions{{{NODE}}}": "1x60",
+            f"{NODES}_silent_seconds{{{NODE}}}": "0x10 0+30x50",
+            f"flowvis_aggregator_server_kernel_dropped_total{{{AGGREGATOR}}}": "0x60",
+        },
+        when="nothing comes over UDP, not even templates",
+    ),
+    quiet(
+        "templates come over UDP, and nothing else",
+        {
+            f"{NODES}_sessions{{{NODE}}}": "1x60",
+            f"{NODES}_silent_seconds{{{NODE}}}": "0+30x20 0+30x20 0+30x19",
+            f"flowvis_aggregator_server_kernel_dropped_total{{{AGGREGATOR}}}": "0x60",
+        },
+    ),
+    quiet(
+        "a session of an exporter that is not ours, which says nothing where there is nothing",
+        {
+            f"{NODES}_sessions{{{NODE}}}": "1x60",
+            f"{NODES}_silent_seconds{{{NODE}}}": "0x30 0+30x30",
+        },
     ),
     quiet(
         "a node whose session is with another replica",
@@ -221,6 +246,8 @@ CASES = [
             f'{NODES}_sessions{{instance="b",node="n1"}}': "1x60",
             f"{NODES}_silent_seconds{{{NODE}}}": "0+30x60",
             f'{NODES}_silent_seconds{{instance="b",node="n1"}}': "20x60",
+            f"{NODES}_acknowledged_total{{{NODE}}}": "7x60",
+            f'{NODES}_acknowledged_total{{instance="b",node="n1"}}': "0+7x60",
         },
     ),
     quiet("an exporter that is restarted", {f"{NODES}_sessions{{{NODE}}}": "1x54 0 0 0 0 1 1"}),
@@ -251,7 +278,57 @@ CASES = [
         when="a kernel's defect",
     ),
     quiet("what was missed long ago", {f"{NODES}_missed{{{NODE}}}": "0x10 900x50"}),
+    fires(
+        "FlowvisConnectionsMissed",
+        {
+            f"{NODES}_missed{{{NODE}}}": "3x50 stale",
+            f'{NODES}_missed{{instance="b",node="n1"}}': "_x52 9x8",
+        },
+        when="a node that went down with the aggregator",
+    ),
+    fires(
+        "FlowvisConnectionsMissed",
+        {
+            f"{NODES}_missed{{{NODE}}}": "3x5 stale",
+            f'{NODES}_missed{{instance="b",node="n1"}}': "_x56 9x4",
+        },
+        when="a node that went down with the aggregator, for long",
+    ),
+    fires(
+        "FlowvisConnectionsMissed",
+        {
+            f"{NODES}_missed{{{NODE}}}": "9x50 stale",
+            f'{NODES}_missed{{instance="b",node="n1"}}': "_x52 3x8",
+        },
+        when="another exporter, which missed less, and another aggregator",
+    ),
+    quiet(
+        "another aggregator, which hears of what was missed long ago",
+        {
+            f"{NODES}_missed{{{NODE}}}": "9x50 stale",
+            f'{NODES}_missed{{instance="b",node="n1"}}': "_x52 9x8",
+        },
+    ),
+    quiet(
+        "another aggregator, and an exporter that missed nothing since it began",
+        {
+            f"{NODES}_missed{{{NODE}}}": "9x50 stale",
+            f'{NODES}_missed{{instance="b",node="n1"}}': "_x52 0x8",
+        },
+    ),
+    quiet(
+        "a node that is new to Prometheus, and missed something at some time",
+        {f"{NODES}_missed{{{NODE}}}": "_x50 9x10"},
+    ),
     fires("FlowvisNodeDropped", {f"{NODES}_dropped{{{NODE}}}": "0x50 8x10"}),
+    fires(
+        "FlowvisNodeDropped",
+        {
+            f"{NODES}_dropped{{{NODE}}}": "0x50 stale",
+            f'{NODES}_dropped{{instance="b",node="n1"}}': "_x52 8x8",
+        },
+        when="drops while no aggregator was there",
+    ),
     quiet(
         "drops of an exporter that is scraped",
         {

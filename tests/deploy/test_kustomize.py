@@ -310,6 +310,37 @@ def test_it_renders_what_is_deployed(directory: Path) -> None:
         assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(objects)
 
 
+COMPOSED = [
+    *((overlay, ("prometheus",)) for overlay in (
+        "../base", "clickhouse-operator", "collector", "embedded", "kafka", "openvswitch", "udp",
+    )),
+    *((overlay, ("prometheus", "grafana")) for overlay in ("clickhouse", "clickhouse-operator")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("overlay", "components"), COMPOSED, ids=str)
+def test_what_is_added_to_an_overlay_goes_with_others(
+    overlay: str, components: tuple[str, ...], tmp_path: Path
+) -> None:
+    shutil.copytree(DEPLOY, tmp_path, dirs_exist_ok=True)
+    named = ", ".join(f"../../components/{name}" for name in components)
+    text = f"resources: [../{overlay}]\ncomponents: [{named}]\n"
+    objects = render(kustomization(tmp_path / "overlays/own", text))
+    before = _by_name(render(tmp_path / "overlays" / overlay))
+    added = {kind for kind, _, _ in _by_name(objects).keys() - before.keys()}
+    assert {"PodMonitor", "ServiceMonitor", "PrometheusRule"} <= added
+    assert ("Deployment" in added) is ("grafana" in components)
+    (exporters,) = (item for item in objects if item["kind"] == "DaemonSet")
+    run = [container["name"] for container in exporters["spec"]["template"]["spec"]["containers"]]
+    assert run == ["flow-exporter", "kube-rbac-proxy"]
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run(
+            [kubectl, "kustomize", tmp_path / "overlays/own"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(objects)
+
+
 def _by_name(objects: Iterable[Object]) -> dict[tuple[str, str, str], Object]:
     """Their order differs."""
     return {

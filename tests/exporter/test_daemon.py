@@ -68,6 +68,15 @@ def test_switched_off_only_the_status_is_served() -> None:
     assert [component.name for component in built.components] == ["status", "readiness"]
 
 
+@pytest.mark.parametrize("enable", [True, False])
+def test_switched_off_it_lacks_no_session(enable: bool) -> None:
+    """A 0 is an alert: of a session that is wanted."""
+    status, *_ = build({"flowExporter": {"enable": enable}}).components
+    assert isinstance(status, StatusServer)
+    connected = status.registry.get_sample_value("flowvis_exporter_client_connected")
+    assert connected == (0 if enable else None)
+
+
 @pytest.mark.parametrize("kubernetes", [True, False])
 async def test_switched_off_it_is_ready(kubernetes: bool) -> None:
     """Else a DaemonSet would never come to its next node."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.collector import Collector, Row
+from exporter.collector import Collector, DatagramCollector, Row
 from exporter.kernel_entries import SECOND, Connection, entries
 from flowvis.conntrack.entries import DESTROY
 from flowvis.delivery.queue import Queue
@@ -110,6 +110,20 @@ async def test_records_arrive_whole() -> None:
         await node.exporter.stop()
         node.balanced()
         assert node.sent == 2
+
+
+async def test_over_udp_templates_come_again_where_there_is_nothing_to_tell() -> None:
+    """By them a collector knows that a node is quiet, and its exporter not gone."""
+    async with DatagramCollector() as collector:
+        node = Node(collector.address, template_refresh_s=1)
+        await node.exporter.start()
+        await until(lambda: collector.refreshed >= 4)  # two templates, each twice
+        assert collector.sessions == 1
+        assert not collector.rows
+        node.end(3, 4)
+        await until(lambda: len(collector.rows) == 2)
+        await node.exporter.stop()
+        node.balanced()
 
 
 async def test_live_connections_are_sent_when_due() -> None:

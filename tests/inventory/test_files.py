@@ -114,6 +114,59 @@ def test_files_are_read_again_when_they_change(
     assert "the last good one stays" in caplog.text
 
 
+def test_a_file_that_is_emptied_says_nothing_of_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a shell does it for `kubectl get ... > FILE`, seconds before that has an answer."""
+    monkeypatch.setattr(files, "LOOK_EVERY_S", 0.01)
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(ITEMS))
+    (tmp_path / "of-nothing.yaml").write_text("")  # as it has always been
+    inventory = Inventory()
+    component = InventoryFiles([tmp_path], inventory)
+
+    async def scene() -> None:
+        await component.start()
+        path.write_text("")
+        await until(lambda: component.failures + component.reloads > 0)
+        assert (component.failures, len(inventory)) == (1, 3)
+        path.write_text(yaml.safe_dump_all(ITEMS[:1]))
+        await until(lambda: component.reloads == 1)
+        assert len(inventory) == 1
+        path.write_text("{kind: List, items: []}")
+        await until(lambda: component.reloads == 2)
+        assert len(inventory) == 0
+        await component.stop()
+
+    asyncio.run(scene())
+    assert f"{path}: it is empty" in caplog.text
+
+
+def test_a_file_that_is_being_written_is_not_read_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "LOOK_EVERY_S", 0.5)
+    path = tmp_path / "cluster.yaml"
+    path.write_text(yaml.safe_dump_all(ITEMS))
+    inventory = Inventory()
+    component = InventoryFiles([path], inventory)
+
+    async def scene() -> None:
+        await component.start()
+        with path.open("w") as file:
+            for _ in range(10):
+                file.write(yaml.safe_dump(ITEMS[0], explicit_start=True))
+                file.flush()
+                await asyncio.sleep(0.1)  # looks at what is half done
+            assert (component.reloads, len(inventory)) == (0, 3)
+            file.write(yaml.safe_dump_all(ITEMS, explicit_start=True))
+        await until(lambda: component.reloads == 1)
+        assert len(inventory) == 3
+        await component.stop()
+
+    asyncio.run(scene())
+
+
 def test_a_directory_that_cannot_be_listed_is_a_failure_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

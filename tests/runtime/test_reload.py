@@ -193,6 +193,36 @@ async def test_a_file_that_is_written_in_place_is_not_taken_half_done(
         assert one.daemon.configuration.in_force.store == Store("x")
 
 
+@pytest.mark.parametrize("emptied", ["", "\n"])
+async def test_a_file_that_is_emptied_sets_nothing_back(emptied: str, tmp_path: Path) -> None:
+    """As by who writes it on a disk that is full; who means it writes `{}`."""
+    async with followed(tmp_path / "f", "name: a\nstore: {address: x}") as one:
+        before = one.daemon.configuration.in_force
+        one.path.write_text(emptied)
+        await until(lambda: one.problems or one.daemon.configuration.in_force != before)
+        assert one.daemon.configuration.in_force == before
+        assert one.problems == (
+            f"{one.path}: it is empty, and was not: {{}} says that all options have their defaults",
+        )
+        os.kill(os.getpid(), signal.SIGHUP)  # it is as empty as it was
+        await until(lambda: one.daemon.configuration.results["invalid"] == 2)
+        assert one.daemon.configuration.in_force == before
+        one.path.write_text("{}")
+        await until(lambda: one.daemon.configuration.in_force == Settings())
+        one.path.write_text("name: b")
+        await until(lambda: one.name == "b")
+        assert not one.problems
+
+
+async def test_a_file_that_was_empty_may_be_so_again(tmp_path: Path) -> None:
+    async with followed(tmp_path / "f", "") as one:
+        one.path.write_text("nam: b")
+        await until(lambda: one.problems)
+        one.path.write_text("\n")
+        await until(lambda: not one.problems)
+        assert one.daemon.configuration.in_force == Settings()
+
+
 async def test_what_came_through_a_pipe_is_not_followed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

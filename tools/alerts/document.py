@@ -19,7 +19,8 @@ metrics are silent where exporters are not.
 ## Installing
 
 **With the Prometheus operator.** `kubectl apply -k deploy/overlays/prometheus` is `deploy/` with the rules and what has
-aggregator and exporters scraped; for an installation that you have, the rules alone are `kubectl apply -k deploy/prometheus`.
+aggregator and exporters scraped; with another overlay these are [a component](deploying.md). For an installation that you
+have, the rules alone are `kubectl apply -k deploy/prometheus`.
 An operator takes only objects with the labels that its Prometheus selects, and says nothing of others:
 
     kubectl get prometheus -A -o jsonpath='{{.items[*].spec.ruleSelector}} {{.items[*].spec.podMonitorSelector}}'

@@ -38,9 +38,11 @@ CERTIFICATE_DAYS = 14  # ours are renewed 90 days before their end, cert-manager
 MINUTES_BEHIND_S, HOURS_BEHIND_S = 1800, 4 * 3600  # after a kill 15 minutes, and 2 h 10, are usual
 
 LATELY = span(600)
+OUTAGE, STEP = span(6 * 3600), span(300)  # of an aggregator, over which nodes are known, so often
 YOUNG = age(1200)
 AWAY = span(240, least_s=4)  # sessions begin anew within seconds
 SILENT = age(300, least_s=60)  # ours say how they are every 30 s
+TEMPLATES = age(900, least_s=900)  # over UDP they come again: ours each minute, Antrea's each ten
 BEHIND = age(300, least_s=4)  # commits take seconds
 STALE = age(300, least_s=3)
 ACKNOWLEDGED = span(
@@ -64,6 +66,20 @@ def grown(metric: str, by: str) -> str:
         f"    or group by ({DAEMON}) (process_start_time_seconds > time() - {YOUNG})\n"
         "  )\n"
         ") > 0"
+    )
+
+
+def told(metric: str) -> str:
+    """Return PromQL for by how much what nodes' exporters count grew, as an aggregator tells it.
+
+    Who tells it may be another one since, whose series begin with what an exporter has by then: a
+    node is compared with what anybody told of it before. Less than that is another exporter's.
+    """
+    known = f"last_over_time((max by ({NODE}) ({metric}))[{OUTAGE}:{STEP}] offset {LATELY})"
+    return (
+        f"sum by ({NODE}) (increase({metric}[{LATELY}])) > 0\n"
+        f"or max by ({NODE}) ({metric}) - {known} > 0\n"
+        f"or max by ({NODE}) ({metric}) < {known} > 0"
     )
 
 
@@ -172,10 +188,15 @@ ALERTS = (
         "FlowvisExporterSilent",
         WARNING,
         f"{without(SESSIONS, NODE)}\n"
-        f"or min by ({NODE}) (flowvis_aggregator_node_silent_seconds) > {SILENT}",
+        f"or min by ({NODE}) (flowvis_aggregator_node_silent_seconds) > {SILENT}\n"
+        f"and sum by ({NODE}) (flowvis_aggregator_node_acknowledged_total) >= 0\n"
+        f"or min by ({NODE}) (flowvis_aggregator_node_silent_seconds) > {TEMPLATES}\n"
+        "and on (cluster) group by (cluster) (flowvis_aggregator_server_kernel_dropped_total)",
         "node {{ $labels.node }}: nothing comes from its exporter",
-        "A node of the cluster has no session with the aggregator, or one in which nothing comes. What "
-        "happens there is not recorded now; a flow-exporter that runs keeps it, and sends it later.",
+        "A node of the cluster has no session with the aggregator, or one in which nothing comes, not even what "
+        "a flow-exporter says each 30 s, or over UDP the templates that come again (of others silence over TLS is "
+        "not judged, as they say nothing of an idle node). What happens there is not recorded now; a flow-exporter "
+        "that runs keeps it, and sends it later.",
         (
             "`flowctl nodes`: since when, and of which nodes. All at once: see the aggregator.",
             (
@@ -229,7 +250,7 @@ ALERTS = (
     Alert(
         "FlowvisNodeDropped",
         WARNING,
-        f"sum by ({NODE}) (increase(flowvis_aggregator_node_dropped[{LATELY}])) > 0\n"
+        f"(\n{told('flowvis_aggregator_node_dropped')}\n)\n"
         'unless on (cluster) group by (cluster) (flowvis_build_info{daemon="flow-exporter"})',
         "node {{ $labels.node }}: its exporter dropped {{ $value | humanize }} records",
         "As FlowvisRecordsDropped, of an exporter that is not scraped, as it tells the aggregator.",
@@ -244,7 +265,7 @@ ALERTS = (
     Alert(
         "FlowvisConnectionsMissed",
         WARNING,
-        f"sum by ({NODE}) (increase(flowvis_aggregator_node_missed[{LATELY}])) > 0",
+        told("flowvis_aggregator_node_missed"),
         "node {{ $labels.node }}: of {{ $value | humanize }} connections the end, or all, was not seen",
         "Connections ended while no exporter ran there, or their events were lost: what they did last is in "
         "no record.",

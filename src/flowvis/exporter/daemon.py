@@ -341,6 +341,7 @@ class FlowExporter:
             self.watch,
             self.exporter,
             denied=denied.table if denied is not None else None,
+            exports=settings.flow_exporter.enable,
         )
         if denied is not None:
             metrics.register_denied(registry, denied.table, denied)

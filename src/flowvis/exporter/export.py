@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -296,6 +297,9 @@ class Exporter:
                 self._done = True
                 return
             else:
+                # Over UDP only these say that somebody is there, where there is nothing to tell.
+                if templates := session.templates_due(now_ms() // 1000):
+                    await self.client.send(templates)
                 await self._rest()
 
     def _pull(self) -> None:
@@ -359,6 +363,8 @@ class Exporter:
         deadlines = [table.next_deadline() for table in self._tables]
         earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
         pause = None if earliest is None else max((earliest - now_ms()) / 1000, PAUSE_S)
+        if self.client.datagrams:
+            pause = min(self._template_refresh_s, math.inf if pause is None else pause)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 # What the last message was waited after may have been the session's end.

@@ -76,8 +76,12 @@ def register(
     exporter: Exporter,
     *,
     denied: DeniedTable | None = None,
+    exports: bool = True,
 ) -> None:
-    """Expose the parts' numbers."""
+    """Expose the parts' numbers.
+
+    One who does not export wants no session with the collector, so there is none to lack.
+    """
     client = exporter.client
     antrea = {
         "conntrack_total_connection_count": (
@@ -116,8 +120,8 @@ def register(
             lambda: table.max_connections,
         ),
         "client_connected": (
-            "1 while a session with the collector stands",
-            lambda: int(client.connected),
+            "1 while a session with the collector stands; none where nothing is to be exported",
+            lambda: int(client.connected) if exports else None,
         ),
         "certificate_end_timestamp_seconds": (
             "Until when the certificate that the collector is shown is valid",

@@ -76,6 +76,10 @@ class ExporterSession:
         self._refreshed = now
         return self._sent([self._header(len(body), now) + body for body in self._template_sets])
 
+    def templates_due(self, now: int) -> list[bytes]:
+        """The messages with the templates where it is time for them again, else none."""
+        return self.templates(now) if self._refresh_due(now) else []
+
     def sent_again(self, count: int, now: int) -> list[bytes]:
         """The message that says that so many of the first records may have been received before.
 
@@ -104,7 +108,7 @@ class ExporterSession:
         `oversized` are the places in the batch of those that no message can hold.
         """
         self.oversized = []
-        messages = self.templates(now) if self._refresh_due(now) else []
+        messages = self.templates_due(now)
         if not len(batch):
             return messages
         columns = [_column(batch, field) for field in self._fields]

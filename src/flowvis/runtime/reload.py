@@ -2,7 +2,8 @@
 
 kubelet replaces a mounted ConfigMap by swapping a symbolic link, hence contents are compared, not
 dates. SIGHUP makes it look at once, and try again what was refused: the cause may have been mended
-elsewhere, in a file that it names.
+elsewhere, in a file that it names. A file that has nothing any more is refused: a disk that is full
+leaves such a one to who writes it, and to be without destinations is not what that meant.
 """
 
 import asyncio
@@ -49,6 +50,8 @@ class Reload(Generic[S]):
         """
         self._path = path.absolute()  # while chdb is imported the working directory is another
         self._seen: bytes | str = data
+        self._was_empty = not data.strip()
+        """Of the last one that was valid."""
         self._load = load
         self._configuration = configuration
         self._announce = announce
@@ -96,6 +99,7 @@ class Reload(Generic[S]):
         try:
             content = self._content(found)
             settings = await asyncio.to_thread(self._load, content)  # a large one takes seconds
+            self._was_empty = not content.strip()
         except SettingsError as error:
             self._configuration.refuse(error.problems)
             return True
@@ -128,4 +132,7 @@ class Reload(Generic[S]):
     def _content(self, found: bytes | str) -> bytes:
         if isinstance(found, str):
             raise SettingsError([found])
+        if not self._was_empty and not found.strip():
+            hint = "it is empty, and was not: {} says that all options have their defaults"
+            raise SettingsError([f"{self._path}: {hint}"])
         return found

@@ -47,7 +47,9 @@ class Replaceable(Protocol):
 class InventoryFiles:
     """Component: keeps an inventory as its files say, and reads them again when they change.
 
-    Files that are bad at the start are an error; later the last good state stays.
+    Files that are bad at the start are an error; later the last good state stays. So it does while
+    they are being written: they are read when two looks have found the same, and one that is empty
+    and was not says nothing of the cluster, as a shell empties it before `kubectl get` has begun.
     """
 
     name = "inventory files"
@@ -60,11 +62,13 @@ class InventoryFiles:
         self.failures = 0
         self._paths = tuple(paths)
         self._seen: Signature = ()
+        self._good: Signature = ()
+        """Of what the inventory has."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the files; SettingsError names what is wrong with them."""
-        self._seen = signature(self._paths)
+        self._seen = self._good = signature(self._paths)
         # What the files have at first has always been so, unless it says when it was created.
         self._replace(await asyncio.to_thread(read, self._paths), undated_ms=0)
         self._task = spawn(self.name, self._follow())
@@ -74,24 +78,28 @@ class InventoryFiles:
         await end(self._task)
 
     async def _follow(self) -> None:
+        before = self._seen
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.inventory.expire(now_ms())
             for other in self._others:
                 other.expire(now_ms())
             seen = await asyncio.to_thread(signature, self._paths)
-            if seen != self._seen:
+            if seen == before and seen != self._seen:
                 self._seen = seen
                 await self._reload()
+            before = seen
 
     async def _reload(self) -> None:
         try:
+            _check_emptied(self._good, self._seen)
             items = await asyncio.to_thread(read, self._paths)
             self._replace(items)
         except SettingsError as error:
             self.failures += 1
             log.error("inventory not read again, the last good one stays: %s", error)  # noqa: TRY400  the text says all
             return
+        self._good = self._seen
         self.reloads += 1
         log.info("inventory read again: %d objects", len(self.inventory))
 
@@ -137,6 +145,15 @@ def signature(paths: Sequence[Path]) -> Signature:
         else:
             states.append((str(path), state.st_mtime_ns, state.st_size, state.st_ino))
     return tuple(states)
+
+
+def _check_emptied(before: Signature, now: Signature) -> None:
+    """Raise SettingsError where files have nothing any more; what is gone is another thing."""
+    had = {name for name, _, size, _ in before if size}
+    emptied = [name for name, _, size, inode in now if name in had and inode and not size]
+    if emptied:
+        hint = "it is empty, and was not; `{kind: List, items: []}` says that nothing is there"
+        raise SettingsError([f"{name}: {hint}" for name in emptied])
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

@@ -95,9 +95,9 @@ def place(request: pytest.FixtureRequest, database: str) -> StoreSettings:
     if request.param == "embedded":
         url, cluster = f"embedded://{request.getfixturevalue('directory')}", ""
     elif request.param == "cluster":
-        servers = request.getfixturevalue("cluster")
-        servers.mend()
-        url, cluster = servers.servers[0, 0].url, NAME
+        running = request.getfixturevalue("cluster")
+        running.mend()
+        url, cluster = running.servers[0, 0].url, NAME
     else:
         url, cluster = request.getfixturevalue("server").url, ""
     return StoreSettings(url, database=database, cluster=cluster, **FOREVER)

@@ -43,10 +43,11 @@ class WatchedObjects:
         except ValueError:
             self._counted.malformed += 1
             raise
-        first = None if key in self._history else created_ms(item)
-        if first is None and key not in self._history:
-            first = undated_ms
-        self._put(key, value, now_ms if first is None else min(first, now_ms), now_ms)
+        since_ms = None
+        if key not in self._history:
+            created = created_ms(item)
+            since_ms = undated_ms if created is None else created
+        self._put(key, value, now_ms if since_ms is None else min(since_ms, now_ms), now_ms)
         if key[1] not in SELECTED_BY and self._history.remembers(key):
             self._uids[key] = str(item["metadata"].get("uid") or "")
 

@@ -129,6 +129,8 @@ def test_what_is_referred_to_is_there(overlay: str) -> None:
         assert ("Namespace", None, namespace) in there or namespace == "kube-system"
         if "serviceAccountName" in pod:
             assert ("ServiceAccount", namespace, pod["serviceAccountName"]) in there
+        if "priorityClassName" in pod:
+            assert ("PriorityClass", None, pod["priorityClassName"]) in there
         for kind, name, optional in references(pod):
             known = (kind, namespace, name) in there | generated(overlay)
             assert known or optional, f"{kind} {namespace}/{name}"
@@ -542,6 +544,16 @@ def test_deleting_an_overlay_leaves_the_records() -> None:
             policy = item["spec"]["persistentVolumeClaimRetentionPolicy"]
             assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
             assert item["spec"]["podManagementPolicy"] == "Parallel"
+
+
+def test_deleting_one_daemon_leaves_what_the_other_needs() -> None:
+    first, second = (
+        {(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"])
+         for item in objects(f"single/{name}")}
+        for name in ("flow-exporter", "flow-aggregator")
+    )  # fmt: skip
+    assert ("DaemonSet", "flow-exporter", "flow-exporter") in first
+    assert not first & second
 
 
 def test_the_embedded_store_is_on_the_volume() -> None:

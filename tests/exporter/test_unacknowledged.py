@@ -286,6 +286,23 @@ async def stop(exporter: Exporter, directory: Path) -> tuple[dict[str, int], int
     return exporter.queue.stage.dropped, len(exporter.queue)
 
 
+async def test_a_much_smaller_bound_than_before(tmp_path: Path) -> None:
+    first = Exporter(tmp_path)
+    await first.start()
+    for n in range(12):
+        first.put(numbered(1000 * n, 1000, text="x" * 300))  # a file each
+    sizes = [path.stat().st_size for path in files(tmp_path)]
+    assert len(sizes) == 12
+    first.kill()
+    second = Exporter(tmp_path, max_bytes=sizes[-1])
+    await second.start()
+    read = second.all()
+    assert set(range(9000, 12_000)) <= set(read) != set(range(12_000))
+    # What is in neither books nor files is counted.
+    assert second.kept.stats.failures == 12 - len(read) // 1000 > 0
+    second.kill()
+
+
 async def test_an_orderly_stop_counts_what_is_in_no_file_any_more(tmp_path: Path) -> None:
     first = Exporter(tmp_path, max_bytes=1 << 20)
     await first.start()

@@ -46,7 +46,7 @@ class UnacknowledgedStats:
     bytes: int = gauge("Bytes of these files")
     inherited: int = count("Records that an exporter before left and that are sent again")
     unprotected: int = count("Records that a kill would lose: not written, or the files were full")
-    failures: int = count("Times that a file of records could not be written or read")
+    failures: int = count("Times that a file of records was not written or not read")
     damaged: int = count("Messages in files of an exporter before that were not as it wrote them")
 
 
@@ -119,6 +119,7 @@ class Unacknowledged:
                 continue
             if batch is None or not len(batch):
                 if batch is None:
+                    self.stats.failures += 1
                     log.warning("%s: more than is read: its records are lost", path)
                 segment.remove()
                 continue

@@ -13,6 +13,7 @@ from exporter.test_fickle_collectors import (
     at_the_first_record,
     fickle,
 )
+from flowvis.aggregator.destinations import sending
 from flowvis.aggregator.destinations.ipfix import IpfixDestination, _Session
 from flowvis.batch import Batch
 from flowvis.delivery.queue import Queue
@@ -29,6 +30,7 @@ from flowvis.transport import client
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.client import Client
+from flowvis.transport.connection import Connection
 from flowvis.transport.server import Peer, Server
 from flowvis.transport.tls import TlsFiles
 from ports import free_port
@@ -323,6 +325,37 @@ async def test_an_idle_stop_does_not_wait_for_the_collector() -> None:
     sink = destination(collector, grace_s=3600)
     await sink.start()
     await asyncio.wait_for(sink.stop(), PATIENCE_S)
+
+
+@pytest.mark.parametrize(("grace_s", "closing_s"), [(0.25, 0.125), (3600, 2)])
+async def test_a_collector_that_does_not_close_is_waited_for_within_the_grace_period(
+    monkeypatch: pytest.MonkeyPatch, grace_s: float, closing_s: float
+) -> None:
+    waits: list[float] = []
+
+    async def finish(self: Connection, drain_s: float) -> bool:
+        waits.append(drain_s)
+        return False
+
+    async def ended(task: object, within_s: float, unless: object) -> None:
+        waits.append(within_s)
+
+    monkeypatch.setattr(Connection, "finish", finish)
+    monkeypatch.setattr(sending, "ended", ended)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        collector = Collector()
+        collector.port = deaf.getsockname()[1]
+        sink = destination(collector, grace_s=grace_s)
+        await sink.start()
+        await until(lambda: sink.client.connected)
+        await sink.stop()
+        assert waits == [closing_s]
+        sink = destination(collector, grace_s=grace_s)
+        await sink.start()
+        await until(lambda: sink.client.connected)
+        sink.put(numbered(1, 100))
+        await sink.stop()
+    assert waits[1] == grace_s - closing_s
 
 
 async def test_a_collector_that_does_not_read_delays_nobody() -> None:

@@ -40,7 +40,9 @@ runpy.run_module("MODULE", run_name="__main__", alter_sys=True)
 
 
 @contextmanager
-def daemon(module: str, text: str, path: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def daemon(
+    module: str, text: str, path: Path, run: str = RUN
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """A daemon that has started everything, and its log."""
     (path / "daemon.conf").write_text(text.replace("PATH", str(path)))
     log = path / "log"
@@ -49,7 +51,7 @@ def daemon(module: str, text: str, path: Path) -> Iterator[tuple[subprocess.Pope
             [
                 sys.executable,
                 "-c",
-                RUN.replace("MODULE", module),
+                run.replace("MODULE", module),
                 "--config",
                 str(path / "daemon.conf"),
             ],
@@ -86,6 +88,35 @@ def test_signals_to_the_aggregator(tmp_path: Path, signals: tuple[signal.Signals
         said = check_an_orderly_end(process, log, "collector listens", signals)
     assert said.count('msg="books of') == 2
     assert not (tmp_path / "control.sock").exists()
+
+
+STUCK = """
+import concurrent.futures, sys, time
+import flowvis.runtime.process
+from dataclasses import replace
+from flowvis.cli.aggregator import COMMAND
+
+flowvis.runtime.process.EXIT_S = 0.5
+
+def build(settings):
+    thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="disk")
+    thread.submit(time.sleep, 3600)
+    return COMMAND.build(settings)
+
+sys.exit(replace(COMMAND, build=build).main())
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    """One of an executor of a destination's own, as the flow log's whose disk hangs."""
+    with daemon("", AGGREGATOR, tmp_path, STUCK) as (process, log):
+        block_until(lambda: "collector listens" in log.read_text(), log.read_text)
+        process.terminate()
+        process.wait(PATIENCE_S)
+        said = log.read_text()
+    assert process.returncode == 1, said
+    assert said.count('msg="books of') == 2
+    assert "exiting, although these do not end: disk_0" in said
 
 
 @pytest.mark.kernel

@@ -1,6 +1,7 @@
 """Both stores: what is inserted comes back, queries only read, errors say what to do."""
 
 import contextlib
+import socket
 import subprocess
 import sys
 import threading
@@ -12,9 +13,11 @@ import pytest
 from flowvis.batch import Batch, address_text
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.server import _BoundedSocket
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind
+from waiting import PATIENCE_S
 
 from .conftest import MakeStore, admin, migrate, place
 from .samples import STORED, flows, random_batch
@@ -288,6 +291,36 @@ def test_nobody_there(unused_port: int) -> None:
     with pytest.raises(StoreError, match="refused") as caught:
         store.migrate()
     assert caught.value.retryable
+
+
+def test_who_closes_it_ends_what_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that waits has closed the connection before the other one goes on."""
+    failed: list[StoreError] = []
+
+    def wait_for_an_answer() -> None:
+        try:
+            store.migrate()
+        except StoreError as error:
+            failed.append(error)
+
+    waiting = threading.Thread(target=wait_for_an_answer)
+
+    def shutdown(self: _BoundedSocket, how: int) -> None:
+        self._socket.shutdown(how)
+        if threading.current_thread() is not waiting:
+            waiting.join(PATIENCE_S)
+
+    monkeypatch.setattr(_BoundedSocket, "shutdown", shutdown, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = open_store(StoreSettings(f"tcp://127.0.0.1:{silent.getsockname()[1]}"))
+        waiting.start()
+        with silent.accept()[0] as accepted:
+            assert accepted.recv(1)  # it has said who it is
+            store.close()
+            waiting.join(PATIENCE_S)
+            assert [error.retryable for error in failed] == [True]
+            while accepted.recv(1 << 10):  # to the end: nothing keeps it open
+                pass
 
 
 @pytest.mark.clickhouse

@@ -12,6 +12,7 @@ import pytest
 from exporter.collector import Collector, Row
 from exporter.test_export import deltas
 from flowvis.conntrack.entries import Entries
+from flowvis.conntrack.sources import sockets
 from flowvis.conntrack.sources.source import Conntrack
 from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.delivery.queue import Queue
@@ -114,6 +115,11 @@ def make_in_zone(zone: int, port: int) -> None:
     subprocess.run(made.split(), check=True, capture_output=True)
 
 
+def end_connection(port: int) -> None:
+    ended = f"conntrack -D -p udp --sport {port}"
+    subprocess.run(ended.split(), check=True, capture_output=True)
+
+
 async def test_a_table_is_as_full_as_all_zones_make_it() -> None:
     """Also by connections that are not polled, as those of a switch's own zones."""
     for port in range(1, 31):
@@ -177,6 +183,21 @@ async def test_without_events(traffic: Traffic) -> None:
         forget_all()
         await until(lambda: node.table.stats.vanished >= 5)
     assert counted(collector, traffic) == traffic.expected
+
+
+async def test_events_behind_many_of_other_zones_are_heard(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are taken at once: of what has begun and ended since, nothing else tells."""
+    monkeypatch.setattr(sockets, "EVENT_BYTES", sockets.EVENT_ROOM)  # one at a time
+    async with exporting(3600.0) as (node, collector):
+        for port in range(1, 9):
+            make_in_zone(7, port)
+        traffic.send(range(3), 100)
+        for port in traffic.expected:
+            end_connection(port)
+    assert deltas(traffic.rows(collector)) == traffic.expected
+    assert node.watch.stats.polls == 2  # when it began and when it was stopped
 
 
 async def test_lost_events_are_made_up_for_by_a_poll(

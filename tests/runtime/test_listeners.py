@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from flowvis.aggregator.api.listeners import MAX_LOCAL
+from flowvis.aggregator.api.settings import ApiSettings
 from flowvis.errors import SystemRefused
-from flowvis.runtime.listeners import listen, raise_descriptor_limit
+from flowvis.runtime.http import ANSWERING, WAITING
+from flowvis.runtime.listeners import SPARE_DESCRIPTORS, listen, raise_descriptor_limit
+from flowvis.transport.datagram_server import OWN
 from flowvis.transport.receiving import open_datagram_sockets
 
 SCRIPT = """
@@ -118,13 +122,21 @@ def test_an_address_of_one_link() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hard", "soft", "warned"), [(4000, 1256, False), (500, 500, True)], ids=["enough", "less"]
+    ("hard", "soft", "room"),
+    [(4000, 2024, 1000), (1900, 1900, 950), (500, 500, 250)],
+    ids=["enough", "less", "little"],
 )
-def test_descriptors_are_raised_as_far_as_allowed(hard: int, soft: int, warned: bool) -> None:
+def test_descriptors_are_raised_as_far_as_allowed(hard: int, soft: int, room: int) -> None:
     command = [sys.executable, "-c", SCRIPT.format(hard=hard)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert list(map(int, done.stdout.split())) == [244 if warned else 1000, soft]
-    assert ("room for 244 sessions only" in done.stderr) == warned
+    assert list(map(int, done.stdout.split())) == [room, soft]
+    assert (f"room for {room} sessions only" in done.stderr) == (room < 1000)
+
+
+def test_there_are_descriptors_for_all_that_can_come_beside_sessions() -> None:
+    """Else who fills all places for strangers keeps probes from being answered."""
+    taken = ApiSettings().max_connections + MAX_LOCAL + WAITING + ANSWERING + OWN
+    assert taken + 64 <= SPARE_DESCRIPTORS  # files, destinations, the API server
 
 
 def test_descriptors_that_are_enough_stay() -> None:

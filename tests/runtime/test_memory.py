@@ -1,7 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from flowvis.runtime import memory
 from flowvis.runtime.memory import (
     Budget,
     BudgetCollector,
@@ -131,6 +133,13 @@ def test_what_only_slows_down_is_no_bound_of_what_is_configured(tmp_path: Path) 
 def test_here_is_a_limit_too() -> None:
     assert limit_of(None).bytes > 64 << 20
     assert 1 << 20 < resident() < 1 << 40
+
+
+def test_pages_are_as_large_as_the_kernel_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of 64 KiB on machines with Arm's processors."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 64 << 10}.__getitem__)
+    monkeypatch.setattr(memory, "_read", lambda _: "900 300 200 1 0 250 0")
+    assert resident() == 300 << 16
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,22 @@ def test_slow_collector_makes_the_sender_wait(run: Run) -> None:
     run(main())
 
 
+def test_a_collector_that_says_something_and_resets_is_gone(run: Run) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
+            client = Client(address)
+            await client.connect()
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            peer.sendall(b"whatever")
+            peer.close()
+            await client.lost()
+            assert client.stats.lost == {"econnreset": 1}
+
+    run(main())
+
+
 def test_reset_gives_back_what_never_left(run: Run) -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:

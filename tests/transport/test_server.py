@@ -807,6 +807,29 @@ def test_many_sessions_at_once(run: Run, pki: Pki) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(("secure", "size"), [(False, 50_000), (False, 9), (True, 5)])
+def test_what_came_before_a_reset_is_read_to_its_end(
+    run: Run, pki: Pki, secure: bool, size: int
+) -> None:
+    """Both are there when the loop looks, as of an exporter that is killed: and that only once."""
+
+    async def main() -> None:
+        handlers = Recorders()
+        hour = SessionLimits(hello_s=3600, handshake_s=3600)
+        server = Server(handlers, limits=hour, tls=pki.server if secure else None)
+        async with serving(server):
+            sock = socket.create_connection(("127.0.0.1", server.port), PATIENCE_S)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await until(lambda: server.sessions)
+            sock.sendall(b"\x16\x03\x01\x10\0".ljust(size, b"\0"))
+            sock.close()
+            await until(lambda: not server.sessions)
+            assert server.stats.errors == {"econnreset": 1}
+            assert handlers.octets == (0 if secure else size)
+
+    run(main())
+
+
 def test_peer_that_resets(run: Run) -> None:
     async def main() -> None:
         handlers = Recorders()

@@ -20,7 +20,7 @@ from flowvis.runtime.configuration import Configuration
 from flowvis.runtime.heap import Heap
 from flowvis.runtime.ledger import Ledger
 from flowvis.runtime.losses import Losses
-from flowvis.runtime.process import serve
+from flowvis.runtime.process import end_soon, serve
 from flowvis.runtime.reload import Reload
 from flowvis.runtime.settings import Loaded
 from flowvis.runtime.signals import ignore
@@ -75,11 +75,14 @@ class DaemonCommand(Generic[S]):
                 for warning in loaded.warnings:
                     print(visible(f"{self.name}: {options.config}: {warning}"), file=sys.stderr)
                 return said(self.name, partial(_show, loaded))
-            return self._run(options.config, data, loaded)
+            code = self._run(options.config, data, loaded)
         except FlowvisError as error:
             for line in str(error).split("\n"):
                 print(f"{self.name}: {visible(line)}", file=sys.stderr)
             return 1
+        if arguments is None:  # the process is the daemon's own
+            end_soon()
+        return code
 
     def _run(self, path: Path, data: bytes, loaded: Loaded[Any]) -> int:
         wanted = loaded.settings

@@ -169,6 +169,18 @@ class _ServerConnection(Connection):  # type: ignore[misc]  # as above
     def _create_socket(self, host: str, port: int) -> _BoundedSocket:
         return _BoundedSocket(super()._create_socket(host, port), self._answer_bytes)
 
+    def disconnect(self) -> None:
+        """Close the socket, from another thread as well.
+
+        A thread that waits for an answer then fails as where the server is gone, and closes it too.
+        The driver's own takes away what the other one of the two is using.
+        """
+        opened, self.connected, self.is_query_executing = self.socket, False, False
+        if opened is not None:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+            opened.close()
+
     def get_block_out_stream(self) -> BlockOutputStream:
         if not self.compression:
             return _PlainOutput(self.fout, self.context)

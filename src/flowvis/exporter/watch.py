@@ -222,10 +222,13 @@ class Watch:
             loop.remove_reader(descriptor)
 
     async def _drain(self) -> None:
-        """Take in all events that have arrived."""
-        while len(events := self._read()):
-            self._take(self._table.event, events)
-            self._exporter.collect(self._table)
+        """Take in all events that have arrived, also behind many of other zones."""
+        stats, seen = self._conntrack.stats, -1
+        while (reported := stats.events + stats.malformed_events) != seen:
+            seen = reported
+            if len(events := self._read()):
+                self._take(self._table.event, events)
+                self._exporter.collect(self._table)
             await asyncio.sleep(0)
 
     def _take(self, take: Callable[[Entries, int], None], entries: Entries) -> bool:

@@ -14,7 +14,7 @@ from flowvis.errors import SystemRefused
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a whole cluster that reconnects at once; the kernel's somaxconn is below
-SPARE_DESCRIPTORS = 256  # for all that is not a session
+SPARE_DESCRIPTORS = 1024  # for all that is not a session: the API's connections, queues of UDP
 ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 
@@ -163,7 +163,8 @@ def _listener(family: int, place: Place) -> socket.socket:
 def raise_descriptor_limit(sessions: int) -> int:
     """Allow the process the descriptors that its sessions need, as far as the system lets it.
 
-    Return for how many sessions there is room: the rest of the process needs some as well.
+    Return for how many sessions there is room: the rest of the process needs some as well, and
+    gets half of what there is where that is less.
     """
     wanted = sessions + SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -171,7 +172,7 @@ def raise_descriptor_limit(sessions: int) -> int:
         return sessions
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    room = max(most - SPARE_DESCRIPTORS, 1)
+    room = max(most - SPARE_DESCRIPTORS, most // 2)
     if most < wanted:
         log.warning("room for %d sessions only: raise the limit of open files", room)
     return min(room, sessions)

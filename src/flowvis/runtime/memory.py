@@ -9,6 +9,7 @@ limit            the cgroup's (v2: memory.max and memory.high, v1: memory.limit_
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 GIVEN_OUT = 0.8
 LEAST = 0.25  # of the limit that is given out, however much the process takes by itself
 SMALLEST = 32 << 20
-PAGE = 4096  # of /proc/self/statm
 
 _UNITS = {"": 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -130,7 +130,7 @@ def _read(path: Path) -> str:
 def resident() -> int:
     """Return what the process takes at the moment, in bytes; 0 where the system does not tell."""
     parts = _read(Path("/proc/self/statm")).split()
-    return int(parts[1]) * PAGE if len(parts) > 1 else 0
+    return int(parts[1]) * os.sysconf("SC_PAGE_SIZE") if len(parts) > 1 else 0
 
 
 def _nothing() -> int:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAPPED_BYTES = 32 << 20  # what is larger is the system's again at once; the most that glibc takes
 
-EXIT_S = 5.0  # what worker threads get to return in after everything has stopped
+EXIT_S = 5.0  # what worker threads get to return in after everything has stopped, and once more
 
 
 def serve(components: Sequence[Component], *, grace_s: float) -> int:
@@ -34,11 +34,20 @@ def serve(components: Sequence[Component], *, grace_s: float) -> int:
     _keep_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(run(components, grace_s=grace_s))
-        last_resort = threading.Timer(EXIT_S, _exit_now)
-        last_resort.daemon = True
-        last_resort.start()
+        last_resort = end_soon()
     last_resort.cancel()
     return code
+
+
+def end_soon() -> threading.Timer:
+    """Have the process end in a moment, whatever its threads do, unless that is cancelled.
+
+    The interpreter waits for the threads of executors before it ends, for ever if they hang.
+    """
+    last_resort = threading.Timer(EXIT_S, _exit_now)
+    last_resort.daemon = True
+    last_resort.start()
+    return last_resort
 
 
 def _keep_memory() -> None:

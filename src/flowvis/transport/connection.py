@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -65,6 +66,7 @@ class Connection:
         self._sending = False
         self._standing = False
         self._open = True
+        self._broken = 0  # errno that the kernel has told, while there is more to read
         self._look: asyncio.Task[bool] | None = None
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -188,17 +190,27 @@ class Connection:
             self._lose("stalled", f"took no message in {longest_s:g} s")
 
     def _readable(self) -> None:
+        if not self._open:
+            return
         try:
             count = self._sock.recv_into(self._data)
         except (BlockingIOError, InterruptedError):
+            self._broken = 0
             return
         except OSError as error:
             self._lose_by(error)
+            return
+        if not count and self._broken:
+            self._lose_by(OSError(self._broken, os.strerror(self._broken)))
             return
         if not count:
             self._loop.remove_reader(self._sock)  # it would be readable for ever
             self._goes_away()
             return
+        # With an error uvloop says a single time that there is something: see ServerSession.
+        self._broken = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._broken
+        if self._broken:
+            self._loop.call_soon(self._readable)
         try:
             said = self._channel.receive(self._data[:count], self._plain)
             if len(said) and self.on_data is not None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import logging
 import math
+import os
 import random
 import socket
 import sys
@@ -150,6 +151,11 @@ class Common:
     stopping: bool = False
 
 
+def _lost(number: int) -> PeerError:
+    reason = errno.errorcode.get(number, "connection").lower()
+    return PeerError(reason, f"connection lost: {os.strerror(number)}")
+
+
 def _life_s(age_s: float | None) -> float:
     """How long a session may live: those that began together do not end together."""
     return math.inf if age_s is None else age_s * random.uniform(0.8, 1.0)  # noqa: S311  no secret
@@ -163,9 +169,10 @@ class ServerSession:
     """
 
     __slots__ = (
-        "_answer", "_began", "_channel", "_common", "_correction_s", "_count_read", "_deadline",
-        "_doorkeeper", "_eof", "_half_closed", "_handler", "_loop", "_pending", "_resting", "_room",
-        "_sock", "ends_at", "last_observed", "open", "peer", "proven", "waiting",
+        "_answer", "_began", "_broken", "_channel", "_common", "_correction_s", "_count_read",
+        "_deadline", "_doorkeeper", "_eof", "_half_closed", "_handler", "_loop", "_pending",
+        "_resting", "_room", "_sock", "ends_at", "last_observed", "open", "peer", "proven",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -182,6 +189,7 @@ class ServerSession:
         self._doorkeeper = doorkeeper
         self._handler: PeerHandler | None = None
         self._half_closed = self._eof = self._resting = False
+        self._broken = 0  # errno that the kernel has told, while there is more to read
         self._pending = self._answer = b""
         self._room = min(FIRST_READ, common.limits.read_bytes)
         self._count_read = 0
@@ -208,7 +216,7 @@ class ServerSession:
         return self._handler is not None
 
     def work(self) -> bool:
-        """Read once, or go on with what was read; True if there is more of that."""
+        """Read once, or go on with what was read; True if there is more, and nobody will say so."""
         self._guard(self._work)
         pause_s = self._handler.pause_s if self.open and self._handler is not None else 0.0
         if pause_s:
@@ -216,11 +224,11 @@ class ServerSession:
             self.waiting = True
             self._loop.call_later(pause_s, self._resume)
             return False
-        return self._busy()
+        return self._has_more()
 
     def _resume(self) -> None:
         self.waiting = False
-        if self._busy():
+        if self._has_more():
             self._common.turns.readable(self)
         else:
             self.listen()
@@ -324,6 +332,9 @@ class ServerSession:
     def _busy(self) -> bool:
         return self.open and self._handler is not None and self._handler.pending
 
+    def _has_more(self) -> bool:
+        return self._busy() or (self.open and self._broken != 0)
+
     def _work(self) -> None:
         if self._handler is not None and self._handler.pending:
             self._correction_s = self._handler.go_on()
@@ -340,18 +351,25 @@ class ServerSession:
         return self._channel
 
     def _read(self) -> bool:
-        """Read once; False when there was nothing."""
+        """Read once; False when there was nothing.
+
+        What came before a reset is there, and read to its end. uvloop says a single time that
+        there is something, where the kernel tells an error with it: so that is asked for.
+        """
         common = self._common
         try:
             count = self._count_read = self._sock.recv_into(common.data[: self._room])
         except (BlockingIOError, InterruptedError):
+            self._broken = 0  # it was one that ends nothing, as of a way that is gone for now
             return False
         except OSError as error:
-            reason = errno.errorcode.get(error.errno or 0, "connection").lower()
-            raise PeerError(reason, f"connection lost: {error.strerror}") from error
+            raise _lost(error.errno or 0) from error
         if not count:
+            if self._broken:
+                raise _lost(self._broken)
             self._eof = True
             return True
+        self._broken = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self._broken
         self.last_observed = self._loop.time()
         channel = self._begin()
         data = channel.receive(common.data[:count], common.plain)

@@ -19,6 +19,7 @@ from flowvis.transport.client import Client, ConnectionLost
 log = logging.getLogger(__name__)
 
 GRACE_S = 8.0
+CLOSING_S = 2.0  # of the grace period, kept for the end of the session
 CUT_S = 0.5  # for a session that was cut to be noticed; less than between two attempts
 PAUSE_S = 1.0  # after a defect, so that it does not fill the log
 
@@ -93,13 +94,18 @@ class CollectorDestination(QueuedDestination, ABC):
         """Send what waits within the grace period, then close; the rest is dropped, counted."""
         await self._send_last(asyncio.Event())
         self.abandon()
-        await self.client.close()
+        await self.client.close(self._closing_s)
 
     async def retire(self, hurry: asyncio.Event) -> None:
         """Send what waits within the grace period, or until `hurry`, then close; keep the rest."""
         let_end(self._task)
         await self._send_last(hurry)
-        await self.client.close()
+        await self.client.close(self._closing_s)
+
+    @property
+    def _closing_s(self) -> float:
+        """How long the collector may take to confirm the end of the session."""
+        return min(CLOSING_S, self._grace_s / 2)
 
     async def _send_last(self, hurry: asyncio.Event) -> None:
         """Send what waits; then end the session, so that it is known what of it was sent."""
@@ -108,7 +114,7 @@ class CollectorDestination(QueuedDestination, ABC):
         if self._task is None:
             return
         if len(self.queue):
-            await ended(self._task, self._grace_s, hurry)
+            await ended(self._task, self._grace_s - self._closing_s, hurry)
         self._retired = True
         if len(self.queue):
             self.client.cut()

@@ -336,6 +336,9 @@ def test_graphs_of_days_are_those_of_the_records(days: Store, number: int) -> No
         ({"by": "src.workload,dst.workload"}, "", "conversations_by_day"),
         ({"by": "dst.workload", "interval": "1d"}, "service is empty", "conversations_by_day"),
         ({"by": "src.policy,verdict"}, "verdict = denied", "policies_by_day"),
+        ({"by": "src.pod,dst.node"}, "", "by_day"),
+        ({"by": "dst.port,protocol", "interval": "1d"}, "src.policy != deny-all", "by_day"),
+        ({"by": "src.workload,dst.policy"}, "not dst.zone = b", "by_day"),
         ({"by": "dst.workload", "interval": "2d", "measure": "sources"}, "", "flow_hours"),
     ],
 )

@@ -27,11 +27,9 @@ from tools.dashboards.chosen import COMMON, Choice
 from tools.dashboards.labels import LEVEL_COLUMNS, Label, levels
 from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import (
+    DAYS,
     HOURS,
     RECORDS,
-    TABLES,
-    TABLES_AND_DAYS,
-    TABLES_BY_STEP,
     FlowTable,
 )
 
@@ -66,9 +64,11 @@ class Records:
         return " and ".join([*fixed, *(each.written for each in self.choices)])
 
 
-def query(expressions: Iterable[str], body: str) -> str:
-    """Return a statement with its WITH."""
-    names = ",\n".join(filter(None, expressions))
+def query(body: str, *expressions: str, steps: bool = False) -> str:
+    """Return a statement with its WITH: what the range is, and expressions that go by it."""
+    days = any(ranges.OF_DAYS.used_in(text) for text in (body, *expressions))
+    known = ranges.definitions(steps=steps, days=days)
+    names = ",\n".join([*known, *filter(None, expressions)])
     return f"WITH\n{indent(names, '  ')}\n{body}"
 
 
@@ -110,17 +110,6 @@ def _states(measures: Sequence[Measure], table: FlowTable) -> list[str]:
     ]
 
 
-def tables_of(
-    records: Records, *, steps: bool = False, days: bool = False
-) -> tuple[FlowTable, ...]:
-    """Return the tables that can be asked: of time series with `steps`, or with `days` by day."""
-    if records.raw:
-        return (RECORDS,)
-    if steps:
-        return TABLES_BY_STEP
-    return TABLES_AND_DAYS if days else TABLES
-
-
 def united(
     records: Records,
     parts: Sequence[Part],
@@ -138,18 +127,19 @@ def united(
     With `steps` they are for a time series, without its intervals. Groups are of what differs in
     any part, or of a `key` over the parts' columns, which is `k`. Without `named` they do not have
     the parts' values. `by` is a number over the parts' columns that tells the same apart as these
-    do. With `pairs` groups are as many as pairs of ends: whole days are then read by day, which
-    saves others little.
+    do. With `pairs` groups are as many as pairs of ends. Whole days are read by day where that
+    saves more than a branch costs: not of few groups by what projections of hours have.
     """
     selects = []
     known = _projected(parts)
-    days = known and pairs and all(measure.additive for measure in measures)
-    for table in tables_of(records, steps=steps or slots, days=days):
+    additive = all(measure.additive for measure in measures)
+    days = additive and not slots and (pairs or not known)
+    for table in (RECORDS,) if records.raw else ranges.tables(steps=steps or slots, days=days):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
         keys = ["k"] if key else []
-        projected = known and table.name == HOURS.name
+        projected = table.time == DAYS.time or (known and table.name == HOURS.name)
         if named and not key:
             if by and not projected:  # else the engine would not take the projection
                 columns += [f"{part.any_sql} AS p{n}" for n, part in enumerate(own)]
@@ -174,10 +164,11 @@ def united(
 
 
 def _projected(parts: Sequence[Part]) -> bool:
-    """Return whether a projection of hours has all parts, of Pods' names at most the level's."""
+    """Return whether a projection by hour has all parts, of Pods' names at most the level's."""
     return any(
         all(part.kept_sql in known.values or part.value_sql in LEVEL_COLUMNS for part in parts)
         for known in PROJECTIONS
+        if known.time == HOURS.time
     )
 
 
@@ -203,7 +194,7 @@ LARGEST = "largest"
 def largest(label: Label, measure: Measure, records: Records, limit: int) -> str:
     """Return the WITH's expression of the numbers of the largest, by a measure that adds up."""
     parts = parts_of_labels([label])
-    inner = united(records, parts, [measure], steps=True, key=label.number, named=False)
+    inner = united(records, parts, [measure], steps=True, key=label.number, named=False, pairs=True)
     ranked = (
         f"SELECT k\nFROM {_inside(inner)}\nGROUP BY k\nHAVING sum(m0) > 0\n"
         f"ORDER BY sum(m0) DESC, k\nLIMIT {limit}"
@@ -260,9 +251,7 @@ class Totals:
         measures = [column.of for column in self.columns]
         merged = (shown(each, each.of.merged_sql(f"m{n}")) for n, each in enumerate(self.columns))
         inner = united(self.records, (), measures)
-        return query(
-            ranges.definitions(steps=False), f"SELECT {', '.join(merged)}\nFROM {_inside(inner)}"
-        )
+        return query(f"SELECT {', '.join(merged)}\nFROM {_inside(inner)}")
 
 
 def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Records) -> str:
@@ -311,7 +300,7 @@ class Ranked:
                 f"SELECT {', '.join(picked)}\nFROM {_inside(groups)}\n"
                 f"ORDER BY {order}\nLIMIT {self.limit}"
             )
-        return query(ranges.definitions(steps=False, days=_are_pairs(self.labels)), body)
+        return query(body)
 
     def _with_others(self, groups: str, order: str) -> str:
         placed = f"SELECT *, row_number() OVER (ORDER BY {order}) AS place\nFROM {_inside(groups)}"
@@ -344,13 +333,13 @@ class Series:
     @property
     def sql(self) -> str:
         """The statement: columns `time`, `series` where there are several, `Value`."""
-        measure, expressions = self.column.of, [*ranges.definitions(steps=True)]
+        measure, found = self.column.of, ""
         every = (
             "range(toUInt32(intDiv(from_s, step_s)),\n    toUInt32(intDiv(to_s - 1, step_s)) + 1)"
         )
         few = self._few
         if self.label is not None and self.label.many:
-            expressions.append(largest(self.label, measure, self.records, self.limit))
+            found = largest(self.label, measure, self.records, self.limit)
             few = self._few_of_largest(self.label)
         each = f"SELECT series, values, arrayJoin({every}) AS slot\nFROM {_inside(few)}"
         body = (
@@ -358,7 +347,7 @@ class Series:
             f" {seen(measure, 'values[slot]', ranges.SLOT_SECONDS)} AS Value\n"
             f"FROM {_inside(each)}\nORDER BY slot, series"
         )
-        return query(expressions, body)
+        return query(body, found, steps=True)
 
     @property
     def _few(self) -> str:
@@ -423,7 +412,6 @@ class Graph:
     def edges(self) -> str:
         """The statement of the edges; red are those of which anything is denied."""
         return query(
-            ranges.definitions(steps=False, days=True),
             "SELECT concat(l0, ' → ', l1) AS id, l0 AS source, l1 AS target,\n"
             "  toFloat64(v0) AS mainstat, toFloat64(v1) AS secondarystat,\n"
             "  if(v2 > 0, 'red', if(v3 > 0, 'orange', 'green')) AS color,\n"
@@ -435,7 +423,6 @@ class Graph:
     def nodes(self) -> str:
         """The statement of the nodes; the arc is the share of connections that were denied."""
         return query(
-            ranges.definitions(steps=False, days=True),
             "SELECT name AS id, name AS title, sum(v0) AS mainstat, sum(v1) AS secondarystat,\n"
             "  if(secondarystat = 0, 0, sum(v2) / secondarystat) AS arc__denied,\n"
             "  1 - arc__denied AS arc__allowed\n"
@@ -465,7 +452,7 @@ class Distinct:
             f"SELECT uniqExactArray(arrayFilter(x -> x != '', [{values}])) AS `{self.title}`\n"
             f"FROM {_inside(united(self.records, parts, ()))}"
         )
-        return query([*ranges.definitions(steps=False), defined(parts, sqls, _UNNAMED)], body)
+        return query(body, defined(parts, sqls, _UNNAMED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,6 +502,5 @@ class Share:
         part, whole = (each.merged_sql(f"m{n}") for n, each in enumerate(measures))
         inner = united(self.records, (), measures)
         return query(
-            ranges.definitions(steps=False),
             f"SELECT if({whole} = 0, 0, {part} / {whole}) AS share\nFROM {_inside(inner)}",
         )

@@ -156,9 +156,18 @@ DAYS = replace(
     f" AND {{time}} < intDiv(days_to_s, {rollups.DAY_S})",
     branch=OF_DAYS,
 )
-TABLES = (RECORDS, MINUTES, HOURS)
-TABLES_BY_STEP = (RECORDS, MINUTES, replace(HOURS, branch=OF_HOURLY))
-TABLES_AND_DAYS = (RECORDS, MINUTES, BESIDE_DAYS, DAYS)
+
+
+def tables(*, steps: bool = False, days: bool = False) -> tuple[FlowTable, ...]:
+    """Return the tables that a range is divided among: of time series with `steps`."""
+    hours = BESIDE_DAYS if days else HOURS
+    return (
+        RECORDS,
+        MINUTES,
+        replace(hours, branch=OF_HOURLY) if steps else hours,
+        *[DAYS] * days,
+    )
+
 
 WHOLE = "{time} >= $__fromTime AND {time} < $__toTime"
 """What of the range is read where one table has to have it all."""

@@ -241,11 +241,23 @@ _BY_HOUR = (
         ("clusterUUID", *(f"{end}PodNamespace" for end in ENDS), "flowType", *_POLICIES),
     ),
 )  # fmt: skip
-_BY_DAY = tuple(replace(each, name=f"{each.name}_by_day", time=DAY) for each in _BY_HOUR)
+_BY_DAY = (
+    *(replace(each, name=f"{each.name}_by_day", time=DAY) for each in _BY_HOUR),
+    Projection(
+        "by_day",
+        (
+            *(column.name for column in DIMENSIONS),
+            *map(kind_sql, ENDS),
+            *map(end_number_sql, ENDS),
+        ),
+        time=DAY,
+    ),
+)
 PROJECTIONS: tuple[Projection, ...] = (*_BY_DAY, *_BY_HOUR)
 """Of the roll-up by hour: who with whom, and let through or stopped by what. A Pod or a node has
 its name only where nothing else names the end; so each has a fifth of the rows. The same ends meet
-hour after hour, so by day they have far fewer."""
+hour after hour, so by day there are far fewer: a tenth of the rows even where nothing is left out.
+"""
 REPLACED = ("workloads",)
 """Projections of programs before this one."""
 
@@ -329,7 +341,7 @@ def create(layout: TableLayout, features: Features, rollup: Rollup, ttl_s: int) 
 LARGE_BLOCKS = "min_compress_block_size = 1048576"
 """Of what is compressed at once: whole spans are read, and the same ends come again for each that
 talks to them."""
-REBUILT = "deduplicate_merge_projection_mode = 'rebuild', default_compression_codec = 'ZSTD(1)'"
+REBUILT = "deduplicate_merge_projection_mode = 'rebuild', default_compression_codec = 'ZSTD(1)', materialize_projections_on_insert = 0, materialize_projections_on_merge = 1"
 """What becomes of projections when rows of one key become one; their sums have no codec else."""
 
 

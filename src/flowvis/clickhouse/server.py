@@ -23,6 +23,7 @@ from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver import Client, errors
 from clickhouse_driver.block import RowOrientedBlock
 from clickhouse_driver.connection import Connection
+from clickhouse_driver.reader import read_binary_bytes, read_binary_int32, read_binary_uint8
 from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
 from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
@@ -168,6 +169,17 @@ class _ServerConnection(Connection):  # type: ignore[misc]  # as above
 
     def _create_socket(self, host: str, port: int) -> _BoundedSocket:
         return _BoundedSocket(super()._create_socket(host, port), self._answer_bytes)
+
+    def receive_exception(self) -> errors.ServerException:
+        """Read why the server gave up.
+
+        It may quote a text of a record, which is anybody's; the driver takes UTF-8 alone.
+        """
+        code = read_binary_int32(self.fin)
+        name, message, _ = (read_binary_bytes(self.fin).decode(errors="replace") for _ in range(3))
+        nested = self.receive_exception() if read_binary_uint8(self.fin) else None
+        said = message if name == "DB::Exception" else f"{name}. {message}"
+        return errors.ServerException(said, code, nested=nested)
 
     def get_block_out_stream(self) -> BlockOutputStream:
         if not self.compression:

@@ -41,7 +41,7 @@ from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
-from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.partitions import Lost, View
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.statement import MAX_LENGTH, readable
 from flowvis.clickhouse.store import (
@@ -361,10 +361,12 @@ class ServerStore:
         settings = self._settings
         most = ANSWER_BYTES + ANSWER.itemsize * wanted.most_rows
         client = self._make_client(answer_bytes=most, as_bytes=True)
-        sql = question(TableLayout(settings.database, settings.cluster), wanted)
+        layout = TableLayout(settings.database, settings.cluster)
+        sql = question(layout, wanted)
         try:
             with _errors(self.name), self._behind.noting():
-                running = client.execute(_running(settings.cluster))
+                view = View.of(layout, self._features or probe(client.execute))
+                running = client.execute(running_sql(view), settings=dict(view.options))
                 if running[0][0]:
                     raise StoreError(f"{self.name}: an INSERT is still running", retryable=True)
                 options = {**room_for(sql), **self._of_replicas(self._behind)}
@@ -559,10 +561,9 @@ INSERTS_RECORDS = rf"^INSERT INTO [^ ]*[.]{schema.TABLE}"
 """A statement that inserts records; one that reads them, to roll them up, does not."""
 
 
-def _running(cluster: str) -> str:
+def running_sql(view: View) -> str:
     """Ask how many INSERTs of records are under way, also of writers that are gone."""
-    of = f"cluster('{cluster}', system, processes)" if cluster else "system.processes"
-    return f"SELECT count() FROM {of} WHERE match(query, '{INSERTS_RECORDS}')"
+    return f"SELECT count() {view.from_('processes')} WHERE match(query, '{INSERTS_RECORDS}')"
 
 
 def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:

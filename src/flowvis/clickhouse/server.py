@@ -53,6 +53,8 @@ from flowvis.clickhouse.stored_partitions import StoredPartitions
 from flowvis.clickhouse.tokens import Tokens
 from flowvis.errors import StoreError
 
+log = logging.getLogger(__name__)
+
 # The driver logs with tracebacks what it also raises, and we report that.
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
@@ -308,7 +310,8 @@ class ServerStore:
             schema.TABLE,
             lambda: encode(batch, batch_id),
             batch_id,
-            lambda: rows_of(batch, batch_id) if again else "",
+            lambda: rows_of(batch, batch_id),
+            again=again,
         )
 
     def keep(self, page: Page, *, again: bool = False) -> None:
@@ -317,7 +320,8 @@ class ServerStore:
             schema.BOOKS,
             lambda: encode_page(page),
             page.batch_id,
-            lambda: arrived(page.batch_id) if again else "",
+            lambda: arrived(page.batch_id),
+            again=again,
         )
 
     def _insert(
@@ -325,12 +329,13 @@ class ServerStore:
         table: str,
         encoded: Callable[[], Block],
         batch_id: BatchId,
-        before: Callable[[], str],
+        condition: Callable[[], str],
+        *,
+        again: bool,
     ) -> None:
-        """Insert a block; `before` is the condition of its rows, if an attempt came before."""
+        """Insert a block; `condition` is that of its rows, `again` that an attempt came before."""
         features, cluster = self._probe(), self._settings.cluster
-        rows = "" if cluster else before()
-        if rows and self._arrived(table, batch_id, rows):
+        if again and not cluster and self._arrived(table, batch_id, condition()):
             return
         block = encoded()
         names = ", ".join(column.name for column in block.columns)
@@ -346,11 +351,15 @@ class ServerStore:
             with _errors(self.name):
                 self._connected().insert_block(sql, block, str(batch_id), options)
         except StoreError as error:
+            if not cluster and not error.retryable and self._is_there(table, condition()):
+                log.warning("%s is stored, though not in all views of it: %s", batch_id, error)
+                self._tokens.forget(batch_id)
+                return
             if not cluster or error.code not in _PASSING:
                 raise
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
-        if rows and not self._is_there(table, rows):
+        if again and not cluster and not self._is_there(table, condition()):
             self._tokens.spend(batch_id)
             text = f"{self.name}: {batch_id} was acknowledged as a repetition, and is not there"
             raise StoreError(text, retryable=True)

@@ -291,7 +291,8 @@ class ServerStore:
         clustered = bool(layout.cluster)
         self._away = ""
         execute = self._execute_on_cluster if clustered else self._execute
-        Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
+        migration = Migration(execute, layout, features, kept)
+        undone = migration.run(renew=clustered and not self._complete)
         self._complete = True
         options = features.roll_options | (CLUSTER_INSERT | ROLLED_INSERT if clustered else {})
         rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
@@ -301,6 +302,7 @@ class ServerStore:
         self.lost = self.partitions.lost()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
+            *undone,
             *filter(None, (self._away,)),
         ]
 

@@ -766,10 +766,10 @@ def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path)
         [
             *tables,
             *inserts,
-            rollups.batches_sql(layout, 0),
+            rollups.batches_sql(layout, 0, {}),
             *rolls,
             *spans,
-            rollups.batches_sql(layout, 0),
+            rollups.batches_sql(layout, 0, {}),
         ],
     )
     before = found[1 + len(tables) + len(inserts)]

@@ -102,11 +102,13 @@ class RollupTables:
         self._layout = layout
         self._options = options or {}
 
-    def batches(self, since_s: int) -> list[StoredBatch]:
-        """Return the batches of records that were inserted since then, oldest first."""
-        return list(
-            schema.read_batches(self._execute(schema.batches_sql(self._layout, since_s), {}))
-        )
+    def batches(self, since_s: int, begins: Mapping[str, int]) -> list[StoredBatch]:
+        """Return the batches of records that were inserted since then, oldest first.
+
+        Those that a roll-up lacks; before it `begins` (s, by its name) it is to have none.
+        """
+        sql = schema.batches_sql(self._layout, since_s, begins)
+        return list(schema.read_batches(self._execute(sql, {})))
 
     def rolled(self, since_s: int) -> list[Note]:
         """Return what is noted of them."""
@@ -583,7 +585,8 @@ class Roller:
         since_s = 0 if whole else min([now_s - SCAN_BACK_S, *others])
         self._scan_at_s = self._clock() + SCAN_S if not tables.alone else float("inf")
         try:
-            batches, notes = await self._call(_found, tables, since_s)
+            begins = self._store.kept.rollups_begin_s(now_s)
+            batches, notes = await self._call(_found, tables, since_s, begins)
             others_at_s = 0 if tables.alone else await self._call(
                 tables.strangers_at_s, self._writer, now_s - ALIVE_S
             )  # fmt: skip
@@ -723,8 +726,10 @@ def _roll(tables: RollupTables, roll: Roll) -> None:
     tables.roll(roll)
 
 
-def _found(tables: RollupTables, since_s: int) -> tuple[list[StoredBatch], list[Note]]:
+def _found(
+    tables: RollupTables, since_s: int, begins: Mapping[str, int]
+) -> tuple[list[StoredBatch], list[Note]]:
     """Return the batches and then their notes, so that no note is older than its batch."""
-    batches = tables.batches(since_s)
+    batches = tables.batches(since_s, begins)
     first_s = min((each.batch_id.inserted_s for each in batches), default=since_s)
     return batches, tables.rolled(max(since_s, first_s))

@@ -627,6 +627,37 @@ def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> No
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("rolled", [True, False])
+def test_what_was_committed_by_a_clock_that_was_far_ahead_is_rolled_once(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, lives: bool, rolled: bool
+) -> None:
+    """Else it would be left to its writer until that moment, and nothing settled before."""
+    clock = Time()
+    monkeypatch.setattr(RollupTables, "now_s", lambda _, began_s=int(clock.now_s): began_s)
+    ours, theirs = two_on_a_server(embedded, clock)
+    ours.look()
+    clock.now_s += 40 * 86_400
+    for number in range(3):
+        theirs.insert(batch_of(50, number))
+    if rolled:
+        theirs.look(everything=True)
+    clock.now_s -= 40 * 86_400
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    ours.roller._scan_at_s = clock.now_s
+    ours.look(everything=True)
+    if lives:
+        theirs.look(everything=True)
+    assert_equal(embedded)
+    hour_s = HOURS.start_s(int(clock.now_s) - PACES[HOURS.name].left_s)
+    assert ours.settled_s(HOURS) >= hour_s
+    clock.now_s += 8 * 3600  # and who commits nothing keeps nobody back
+    ours.roller._scan_at_s = clock.now_s
+    ours.look()
+    assert ours.settled_s(HOURS) == HOURS.start_s(int(clock.now_s))
+
+
+@pytest.mark.clickhouse
 @pytest.mark.parametrize("first", ["ours", "theirs"])
 def test_what_nobody_could_roll_for_long_is_rolled_by_one(embedded: Store, first: str) -> None:
     """An engine that refuses every roll for hours: its writers have taken over from each other."""

@@ -623,11 +623,11 @@ def rolled_sql(layout: TableLayout, since_s: int) -> str:
     )
 
 
-def strangers_sql(layout: TableLayout, writer: str, since_s: int) -> str:
-    """Ask when somebody else committed last (s) what was rolled, since then; 0: nobody did."""
+def strangers_sql(layout: TableLayout, writer: str, since_s: int, until_s: int) -> str:
+    """Ask when somebody else committed last (s), in a span, what was rolled; 0: nobody did."""
     return (
         f"SELECT max(insertedSeconds) FROM {layout.database}.{ROLLED}"
-        f" WHERE insertedSeconds >= {since_s} AND writer != {literal(writer)}"
+        f" WHERE insertedSeconds BETWEEN {since_s} AND {until_s} AND writer != {literal(writer)}"
     )
 
 

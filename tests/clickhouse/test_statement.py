@@ -152,6 +152,8 @@ SELECT * FROM system.query_log
 SELECT * FROM system.named_collections
 SELECT * FROM system.grants
 SELECT * FROM merge('system', '.*')
+SELECT * FROM {db}.flows qualify, eval('SELECT * FROM system.users')
+SELECT * FROM {db}.flows AS window, eval('SELECT * FROM system.users')
 SHOW PROCESSLIST
 SHOW GRANTS
 SHOW ACCESS

@@ -376,10 +376,12 @@ def _check_sources(tokens: Sequence[Token]) -> None:
 def _follow(level: _Level, behind: Sequence[Token], token: Token, after: Token) -> None:
     """Take a word, `behind` some others: it begins or ends a list of tables, or is the name of one.
 
-    What stands after AS, or where a table is expected, is a name, also of a keyword: it ends none.
+    What stands after AS, before a comma, or where a table is expected is a name, also a keyword: it
+    ends none.
     """
     before = behind[-1] if behind else _END
-    named = before.is_word("AS") or (level.expected and not before.is_sign("("))
+    named = before.is_word("AS") or after.is_sign(",")
+    named = named or (level.expected and not before.is_sign("("))
     if token.is_word("SELECT") and not named:
         level.names_parts = level.tables = level.expected = False
     elif token.is_word("FROM"):

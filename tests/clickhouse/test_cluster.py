@@ -35,7 +35,7 @@ from flowvis.clickhouse.schema.partitions import (
     whole,
 )
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.server import CLUSTER_INSERT, ROLLED_INSERT
+from flowvis.clickhouse.server import CLUSTER_INSERT, ROLLED_INSERT, running_sql
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import SettingsError, StoreError
@@ -627,10 +627,13 @@ def test_settings_of_tables_and_inserts_that_the_modern_engine_knows() -> None:
 
 ENGINE = """<clickhouse><tcp_port>9000</tcp_port>
 <macros><shard>7</shard><replica>b</replica></macros><remote_servers><{name}><shard>
-<internal_replication>true</internal_replication>
-<replica><host>localhost</host><port>9000</port></replica></shard></{name}></remote_servers>
+<internal_replication>true</internal_replication>{replicas}</shard></{name}></remote_servers>
 </clickhouse>"""
-"""A cluster of one server, which is the process itself: nothing listens."""
+ITSELF = "<replica><host>localhost</host><port>9000</port></replica>"
+"""A server of the cluster that is the process itself: nothing listens."""
+AGAIN = "<replica><host>127.0.0.1</host><port>9000</port></replica>"
+"""The same, known as another."""
+AWAY = "<replica><host>127.0.0.1</host><port>1</port></replica>"
 
 IN_THE_ENGINE = """
 import json, sys
@@ -641,7 +644,9 @@ json.dump(answers, sys.stdout)
 """
 
 
-def in_the_engine(path: Path, layout: TableLayout, statements: Sequence[str]) -> list[str]:
+def in_the_engine(
+    path: Path, layout: TableLayout, statements: Sequence[str], replicas: str = ITSELF
+) -> list[str]:
     """Execute in a modern engine that is a cluster of itself: all but replication, and Keeper."""
     written = [
         re.sub(r"Replicated(\w*MergeTree)\(.*?\)", r"\1", sql)
@@ -650,7 +655,7 @@ def in_the_engine(path: Path, layout: TableLayout, statements: Sequence[str]) ->
         .replace(layout.everywhere, "")
         for sql in statements
     ]
-    (path / "engine.xml").write_text(ENGINE.format(name=NAME))
+    (path / "engine.xml").write_text(ENGINE.format(name=NAME, replicas=replicas))
     done = subprocess.run(
         [sys.executable, "-c", IN_THE_ENGINE, path],
         input=json.dumps(["CREATE DATABASE db", *written]),
@@ -708,6 +713,23 @@ def test_the_modern_engine_shows_what_is_written_and_where(tmp_path: Path) -> No
         assert tree.split(maxsplit=1)[0] in {"CreateQuery", "AlterQuery"}
 
 
+def test_an_insert_of_any_replica_is_seen_also_while_one_is_away(tmp_path: Path) -> None:
+    """Who begins reads what was written once none is under way; its server may be another one.
+
+    The INSERT that is seen is the one that stores what was seen.
+    """
+    layout = TableLayout("db", NAME)
+    view = View.of(layout, replace(MODERN, all_replicas=True))
+    options = ", ".join(f"{name} = {value}" for name, value in view.options.items())
+    statements = [
+        "CREATE TABLE db.flow_records_seen (number UInt8) ENGINE = Memory",
+        f"INSERT INTO db.flow_records_seen {running_sql(view)} SETTINGS {options}",
+        "SELECT number FROM db.flow_records_seen",
+    ]
+    *_, seen = in_the_engine(tmp_path, layout, statements, replicas=ITSELF + AWAY + AGAIN)
+    assert seen == "2\n"
+
+
 def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path) -> None:
     layout = TableLayout("db", NAME)
     tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
@@ -744,10 +766,10 @@ def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path)
         [
             *tables,
             *inserts,
-            rollups.batches_sql(layout, 0),
+            rollups.batches_sql(layout, 0, {}),
             *rolls,
             *spans,
-            rollups.batches_sql(layout, 0),
+            rollups.batches_sql(layout, 0, {}),
         ],
     )
     before = found[1 + len(tables) + len(inserts)]

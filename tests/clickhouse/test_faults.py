@@ -15,8 +15,10 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.native_block import Block
 from flowvis.clickhouse.server import ServerStore, _Client
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
+from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
-from waiting import block_until
+from flowvis.runtime.ledger import Stage
+from waiting import block_until, until
 
 from .conftest import admin
 from .proxy import Fault, Proxy
@@ -189,6 +191,26 @@ def insert_until_it_works(store: Store, batch_id: BatchId) -> None:
         return True
 
     block_until(stored, despite=(StoreError,))
+
+
+@pytest.mark.clickhouse
+async def test_what_a_view_of_somebody_refuses_is_stored_and_no_loss(
+    direct: Store, server_settings: StoreSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is that of bad data, and the table has the records before its views are asked."""
+    admin(direct)(
+        f"CREATE MATERIALIZED VIEW {server_settings.database}.mistaken ENGINE = Memory AS"
+        " SELECT toUInt8(concat('no number: ', toString(sourcePodName))) AS number"
+        f" FROM {server_settings.database}.flow_records"
+    )
+    writer = Writer(direct, Stage("clickhouse"), commit_interval_s=0.02)
+    await writer.start()
+    writer.put(flows(11))
+    await until(lambda: writer.held() == 0)
+    await writer.stop()
+    assert (writer.stage.sent, writer.stage.dropped) == (11, {})
+    assert count(direct) == 11
+    assert "mistaken" in caplog.text
 
 
 @pytest.mark.parametrize(("code", "passes"), [(117, False), (164, True), (243, True)])

@@ -1,8 +1,12 @@
 """Creating and upgrading the schema, on both engines; and what a server has to go without."""
 
+import json
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +150,56 @@ def test_views_of_an_older_program_are_made_anew(store: Store, settings: StoreSe
     store.migrate()
     answer = store.query(f"SELECT * FROM {settings.database}.flows")
     assert tuple(answer.names) == schema.FLOWS_COLUMNS
+
+
+WITH_RIGHTS = """
+import json, sys
+from flowvis.clickhouse import embedded
+from flowvis.clickhouse.schema.features import probe
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.migration import Migration
+from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.store import StoreSettings, open_store
+
+role = f"<roles><writer><grants><query>GRANT {sys.argv[2]} ON db.*</query></grants></writer>"
+embedded._CONFIGURATION = embedded._CONFIGURATION.replace("<roles>", role).replace(
+    "GRANT owner,", "GRANT owner, writer,"
+)
+store = open_store(StoreSettings(f"embedded://{sys.argv[1]}/store", database="db"))
+session = store._open()
+
+def execute(sql):
+    with embedded._errors("engine"):
+        answer = session.query(sql, "JSONCompact").bytes()
+    return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
+
+execute("SET ROLE writer")
+migration = Migration(execute, TableLayout("db"), probe(execute), Retention(0, 0, 0))
+undone = [migration.run()]
+older = "SELECT version, 'older', now() + 9 FROM db.flowvis_schema"
+store._execute(f"INSERT INTO db.flowvis_schema {older}")
+store._execute("ALTER TABLE db.flow_records DROP COLUMN trusted")
+undone.append(migration.run())
+execute("INSERT INTO db.flow_records (flowEndSeconds, trusted) SELECT 1790000000, 1")
+print(json.dumps([undone, execute("SELECT trusted FROM db.flows")]))
+"""
+
+
+@pytest.mark.parametrize("lacks", ["", ", DROP"])
+def test_the_rights_of_the_pages_suffice_for_an_upgrade(lacks: str, tmp_path: Path) -> None:
+    """Without one that they had not had, records are written on, and what is not done is said."""
+    page = Path(__file__).parents[2] / "docs" / "clickhouse.md"
+    match = re.search(r"rights \(([A-Z, ]+) on one database", page.read_text())
+    assert match is not None
+    rights = match[1].replace(lacks, "") if lacks else match[1]
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_RIGHTS, tmp_path, rights], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (first, second), shown = json.loads(done.stdout.splitlines()[-1])
+    assert (first, shown) == ([], [[1]])
+    assert len(second) == bool(lacks)
+    assert all("DROP VIEW ON db.flows" in line for line in second)
 
 
 @pytest.mark.clickhouse

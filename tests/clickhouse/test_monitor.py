@@ -677,7 +677,7 @@ def test_a_modern_server_is_rolled_and_watched(
     assert isinstance(store, ServerStore)
     modern = replace(store._probe(), ttl=True, deduplication=True, disks=True)
     with monkeypatch.context() as patched:
-        done = SimpleNamespace(run=lambda **_: None)
+        done = SimpleNamespace(run=lambda **_: [])
         patched.setattr(server_module, "Migration", lambda *_: done)
         patched.setattr(server_module, "probe", lambda _: modern)
         store.migrate()

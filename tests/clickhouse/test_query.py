@@ -57,6 +57,17 @@ def test_values_that_json_does_not_have(store: Store) -> None:
 
 
 @pytest.mark.clickhouse
+def test_a_reason_quotes_texts_that_are_no_utf_8(server_settings: StoreSettings) -> None:
+    """As a record's text: the reason and its code are told all the same, and what is next runs."""
+    store = open_store(replace(server_settings, database="default"))
+    with pytest.raises(StoreError, match=r"Cannot parse.*\ufffd") as caught:
+        store.query("SELECT toUInt16(unhex('C328'))")
+    assert caught.value.code == 6
+    assert store.query("SELECT 4").rows == [[4]]
+    store.close()
+
+
+@pytest.mark.clickhouse
 def test_memory_is_limited(make_store: MakeStore) -> None:
     store = limited(make_store, memory_bytes=50 << 20)
     with pytest.raises(StoreError, match=r"(?i)memory limit"):

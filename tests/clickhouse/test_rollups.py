@@ -24,6 +24,7 @@ from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.outlived import outlived
 from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
 from flowvis.clickhouse.server import INSERTS_RECORDS, ServerStore
@@ -383,6 +384,33 @@ def test_more_batches_than_one_look_takes(embedded: Store, monkeypatch: pytest.M
 
 
 @pytest.mark.clickhouse
+@pytest.mark.parametrize(("minutes_s", "hours_s"), [(5000, 0), (5000, 8000), (0, 5000)])
+def test_batches_that_a_roll_up_would_not_keep_are_not_waited_for(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, minutes_s: int, hours_s: int
+) -> None:
+    """Of a store from before, whose records are kept for longer: else the look never gets on."""
+    kept = Retention(0, minutes_s, hours_s)
+    monkeypatch.setattr(EmbeddedStore, "kept", kept)
+    rolling = Rolling(embedded)
+    now_s = int(rolling.clock.now_s)
+    ages = [*range(9900, 9000, -150), *range(6900, 6000, -150), *range(900, 0, -150)]
+    for number, age_s in enumerate(ages):
+        batch = batch_of(10, number, first_s=now_s - age_s, span_s=60)
+        embedded.insert(batch, BatchId("old", now_s - age_s + 60))
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "SCAN_BATCHES", 4)
+        for _ in range(len(ages)):
+            rolling.look()
+        rolling.look(everything=True)
+    assert embedded.settled
+    for rollup in ROLLUPS:
+        there = [age for age in ages if not kept.of(rollup) or age - 60 <= kept.of(rollup)]
+        rows = embedded.query(f"SELECT sum(records) FROM {rollup.name}").rows
+        assert rows == [[10 * len(there)]], rollup.name
+    assert tables(embedded).batches(0, kept.rollups_begin_s(now_s)) == []
+
+
+@pytest.mark.clickhouse
 def test_settled_is_what_is_rolled(embedded: Store) -> None:
     """Before it roll-ups have all that is stored, at each moment; so nobody counts twice."""
     rolling = Rolling(embedded)
@@ -596,6 +624,37 @@ def test_after_a_clock_was_set_back_others_are_looked_for(embedded: Store) -> No
     clock.now_s += PACES[HOURS.name].left_s + 120
     ours.look(everything=True)
     assert_equal(embedded)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize("rolled", [True, False])
+def test_what_was_committed_by_a_clock_that_was_far_ahead_is_rolled_once(
+    embedded: Store, monkeypatch: pytest.MonkeyPatch, lives: bool, rolled: bool
+) -> None:
+    """Else it would be left to its writer until that moment, and nothing settled before."""
+    clock = Time()
+    monkeypatch.setattr(RollupTables, "now_s", lambda _, began_s=int(clock.now_s): began_s)
+    ours, theirs = two_on_a_server(embedded, clock)
+    ours.look()
+    clock.now_s += 40 * 86_400
+    for number in range(3):
+        theirs.insert(batch_of(50, number))
+    if rolled:
+        theirs.look(everything=True)
+    clock.now_s -= 40 * 86_400
+    clock.now_s += PACES[HOURS.name].left_s + 120
+    ours.roller._scan_at_s = clock.now_s
+    ours.look(everything=True)
+    if lives:
+        theirs.look(everything=True)
+    assert_equal(embedded)
+    hour_s = HOURS.start_s(int(clock.now_s) - PACES[HOURS.name].left_s)
+    assert ours.settled_s(HOURS) >= hour_s
+    clock.now_s += 8 * 3600  # and who commits nothing keeps nobody back
+    ours.roller._scan_at_s = clock.now_s
+    ours.look()
+    assert ours.settled_s(HOURS) == HOURS.start_s(int(clock.now_s))
 
 
 @pytest.mark.clickhouse
@@ -869,7 +928,7 @@ store.migrate()
 asyncio.run(Roller(store, "last").look(everything=True))
 to_s = HOURS.start_s(int(time.time())) + 7200
 print(store.rollups.sums(TABLE, 0, to_s)[4])
-print(len(store.rollups.batches(0)), *differences(store.rollups, 0, to_s))
+print(len(store.rollups.batches(0, {})), *differences(store.rollups, 0, to_s))
 store.close()
 """
 

@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from flowvis.clickhouse import embedded, server
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.statement import MAX_LENGTH, Parameter, bind, readable
-from flowvis.clickhouse.store import Store, StoreSettings
+from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_store
 from flowvis.errors import StoreError
 
 from .samples import flows
@@ -101,6 +102,15 @@ EXPLAIN TABLE OVERRIDE mysql('127.0.0.1:{port}', 'd', 't', 'u', 'p') PARTITION B
 SELECT 1 WHERE 1 IN hive('thrift://127.0.0.1:{port}', 'd', 't', 's String', 's')
 SELECT aiGenerate('http://127.0.0.1:{port}')
 SELECT dictGet('d', 'a', 1)
+SELECT 1 AS distinct FROM url('http://127.0.0.1:{port}/', 'TSV', 's String')
+SELECT dummy distinct FROM remote('127.0.0.1:{port}', system.one)
+SELECT is distinct FROM url('http://127.0.0.1:{port}/', 'TSV', 'is String')
+SELECT * FROM (SELECT 1 AS distinct FROM remote('127.0.0.1:{port}', system.one))
+SELECT * FROM {db}.flows AS limit, url('http://127.0.0.1:{port}/', 'TSV', 's String')
+SELECT * FROM {db}.flows AS select, url('http://127.0.0.1:{port}/', 'TSV', 's String')
+SELECT * FROM {db}.flows qualify, url('http://127.0.0.1:{port}/', 'TSV', 's String')
+SELECT * FROM limit, remote('127.0.0.1:{port}', system.one)
+SELECT * FROM {db}.flows AS array JOIN url('http://127.0.0.1:{port}/', 'TSV', 's String') USING s
 """
 NO_RIGHT_COVERS = """
 SELECT hasColumnInTable('127.0.0.1:{port}', 'u', 'p', 'system', 'one', 'dummy')
@@ -142,6 +152,8 @@ SELECT * FROM system.query_log
 SELECT * FROM system.named_collections
 SELECT * FROM system.grants
 SELECT * FROM merge('system', '.*')
+SELECT * FROM {db}.flows qualify, eval('SELECT * FROM system.users')
+SELECT * FROM {db}.flows AS window, eval('SELECT * FROM system.users')
 SHOW PROCESSLIST
 SHOW GRANTS
 SHOW ACCESS
@@ -165,6 +177,8 @@ READS = [
     "SELECT format('{}', 1), url FROM d.t a JOIN (SELECT 1) b ON f(a.x) = g(b.y), u",
     "SELECT x, truncate(y) FROM t GROUP BY x, truncate(y) ORDER BY lower(x), upper(y) LIMIT 3",
     "SELECT a FROM t WHERE a IS NOT DISTINCT FROM lower(b) AND c IN tuple(1, 2)",
+    "SELECT a IS DISTINCT FROM lower(b), URLHash(c), shardNum() FROM t AS x, u WHERE f(a), 1",
+    "FROM t AS x SELECT a, lower(b) LIMIT 1 UNION ALL SELECT a, upper(b) FROM (SELECT 1 AS a)",
     "SELECT 0.5, 1e-5, 'it''s', 'it\\'s', [1], {'a': 1}, a != b FROM t",
     "(SELECT 1 FROM `d`.`t`) UNION ALL (SELECT count() FROM system.one)",
     "EXPLAIN indexes = 1 SELECT 1",
@@ -189,6 +203,25 @@ def test_what_does_more_than_read_is_refused(attempt: str) -> None:
         readable(attempt)
     assert not caught.value.retryable
     assert str(caught.value).isprintable()
+
+
+PIECES = [
+    "SELECT", "FROM", "AS", "JOIN", "ARRAY", "DISTINCT", "IS", "NOT", "WHERE", "LIMIT", "WINDOW",
+    "QUALIFY", "TABLE", "UNION", "IN", "t", "a", "1", ",", "(", ")", ".", "*",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.sampled_from(PIECES)),
+    st.sampled_from(["url", "`remote`", '"S3Cluster"', "bigquery"]),
+    st.lists(st.sampled_from(PIECES)),
+)
+def test_a_function_of_elsewhere_is_called_nowhere(
+    before: list[str], name: str, after: list[str]
+) -> None:
+    """Any keyword can be somebody's name, so there are no places where it would be harmless."""
+    with pytest.raises(StoreError, match="query refused: "):
+        readable(f"SELECT {' '.join(before)} {name} ('x') {' '.join(after)}")
 
 
 @pytest.mark.parametrize("query", ["SELECT '\ud800'", "\udfff", "SELECT 1 -- \udc80"])
@@ -284,6 +317,20 @@ def test_attempts_at_both_engines(
     store.insert(flows(3), BATCH)
     assert attempt_all(store, ATTEMPTS, settings, tmp_path, listener) == []
     check_untouched(store, settings, tmp_path, listener)
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("user", ["limited", "fixed"])
+def test_attempts_of_the_user_for_queries(
+    server_settings: StoreSettings, tmp_path: Path, listener: socket.socket, user: str
+) -> None:
+    """An old server lets who has readonly = 2 call table functions: the check refuses them."""
+    store = open_store(replace(server_settings, queries=QuerySettings(user, user)))
+    store.migrate()
+    store.insert(flows(3), BATCH)
+    assert attempt_all(store, ATTEMPTS, server_settings, tmp_path, listener) == []
+    check_untouched(store, server_settings, tmp_path, listener)
+    store.close()
 
 
 @pytest.mark.clickhouse

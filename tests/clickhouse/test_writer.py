@@ -226,6 +226,30 @@ async def test_a_batch_that_meets_a_defect_does_not_end_the_daemon(
     assert writer.stage.imbalance == 0
 
 
+async def test_attempts_that_the_store_failed_in_are_no_defects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So a batch that a store which was away for long has not taken survives two defects."""
+    monkeypatch.setattr("flowvis.clickhouse.writer.FIRST_PAUSE_S", FAST)
+    away, defect = StoreError("not now", retryable=True), KeyError("what?")
+    results: list[Exception | None] = [away, away, away, away, defect, away, defect, None]
+
+    class Faulty(Moody):
+        def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
+            if error := results.pop(0):
+                raise error
+            super().insert(batch, batch_id, again=again)
+
+    store = Faulty()
+    writer = writer_for(store)
+    await writer.start()
+    writer.put(flows(9))
+    await until(lambda: writer.held() == 0)
+    await writer.stop()
+    assert (writer.stage.sent, writer.stage.dropped, results) == (9, {}, [])
+    assert writer.stage.imbalance == 0
+
+
 async def test_the_oldest_go_when_the_queue_is_full() -> None:
     store = Moody()
     store.migrate_error = StoreError("not there", retryable=True)

@@ -33,6 +33,8 @@ class Commit:
     attempts: int = 0
     entry: Entry | None = None
     """Where it is in the spool, if it is."""
+    defects: int = 0
+    """How many attempts ended in an error that no store gives."""
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))

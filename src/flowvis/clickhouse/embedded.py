@@ -105,14 +105,14 @@ class EmbeddedStore:
         features = self._probe()
         kept = self._settings.kept
         layout = TableLayout(self._settings.database)
-        Migration(self._execute, layout, features, kept).run()
+        undone = Migration(self._execute, layout, features, kept).run()
         self.rollups = RollupTables(
             self._execute_beside, layout, alone=True, options=features.roll_options
         )
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()
-        return features.left_out(kept.records_s)
+        return [*features.left_out(kept.records_s), *undone]
 
     def insert(self, batch: Batch, batch_id: BatchId, *, again: bool = False) -> None:
         """Store a batch in one INSERT; see `Store.insert`."""

@@ -23,6 +23,7 @@ from flowvis.clickhouse.growth import Fill, Inserted
 from flowvis.clickhouse.rollups import RollupTables
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
+from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.stored_partitions import REFUSED, Dropped, StoredPartitions
@@ -81,6 +82,10 @@ class MonitoredStore(Protocol):
     @property
     def rollups(self) -> RollupTables | None:
         """Its roll-ups, if there are any."""
+
+    @property
+    def kept(self) -> Retention:
+        """How long each table keeps what it has."""
 
 
 class Monitor:
@@ -229,9 +234,10 @@ class Monitor:
         self, stored: StoredPartitions, servers: Sequence[Server], excesses: Sequence[Excess]
     ) -> None:
         batches: list[StoredBatch] = []
-        if (rollups := self._store.rollups) is not None:
-            batches = await self._call(rollups.batches, 0)
         now_s = int(self._clock())
+        if (rollups := self._store.rollups) is not None:
+            begins = self._store.kept.rollups_begin_s(now_s)
+            batches = await self._call(rollups.batches, 0, begins)
         there = schema.whole(servers)
         for each in schema.with_unrolled(there.values(), batches, SCAN_BATCHES):
             there[each.known] = each

@@ -48,6 +48,7 @@ SCAN_S = 300.0  # between looks at what other writers have left, of a store that
 SCAN_BACK_S = 4 * 3600
 WHOLE_S = 86_400.0  # between looks at all of it: what was in a spool for longer may be left as well
 ALIVE_S = 600  # who committed within so long, and rolled that, will again
+AHEAD_S = 86_400  # of the store's clock: what is further was committed by one that was wrong
 PROGRESS_S = 30.0
 FORGET_S = 86_400.0  # between looks for notes that nobody needs any more
 NOTED_S = 60.0  # clocks that differ, and a note on its way
@@ -102,19 +103,26 @@ class RollupTables:
         self._layout = layout
         self._options = options or {}
 
-    def batches(self, since_s: int) -> list[StoredBatch]:
-        """Return the batches of records that were inserted since then, oldest first."""
-        return list(
-            schema.read_batches(self._execute(schema.batches_sql(self._layout, since_s), {}))
-        )
+    def batches(self, since_s: int, begins: Mapping[str, int]) -> list[StoredBatch]:
+        """Return the batches of records that were inserted since then, oldest first.
+
+        Those that a roll-up lacks; before it `begins` (s, by its name) it is to have none.
+        """
+        sql = schema.batches_sql(self._layout, since_s, begins)
+        return list(schema.read_batches(self._execute(sql, {})))
 
     def rolled(self, since_s: int) -> list[Note]:
         """Return what is noted of them."""
         return list(schema.read_rolled(self._execute(schema.rolled_sql(self._layout, since_s), {})))
 
-    def strangers_at_s(self, writer: str, since_s: int) -> int:
-        """Return when somebody else committed last what was rolled, since then; 0: nobody did."""
-        sql = schema.strangers_sql(self._layout, writer, since_s)
+    def now_s(self) -> int:
+        """Return what the store's clock says."""
+        ((now_s,),) = self._execute("SELECT toUInt32(now())", {})
+        return int(now_s)
+
+    def strangers_at_s(self, writer: str, since_s: int, until_s: int) -> int:
+        """Return when somebody else committed last, in a span, what was rolled; 0: nobody did."""
+        sql = schema.strangers_sql(self._layout, writer, since_s, until_s)
         ((at_s,),) = self._execute(sql, {})
         return int(at_s)
 
@@ -338,6 +346,8 @@ class Roller:
         """When another writer committed last, as far as that is known."""
         self._scanned_s = 0
         """When the store was looked through last."""
+        self._wrong_s = 0
+        """What was committed after it is of a clock that was wrong, on a store of several."""
         self._pause_s = 0.0
         self._said_s = 0.0
         self._forgot_at_s: float | None = None
@@ -541,7 +551,8 @@ class Roller:
         left_s = int(self._clock()) - queue.pace.left_s
         ids = [batch.batch_id for batch in roll.batches]
         if tables.alone or all(
-            known.writer == self._writer and known.inserted_s > left_s + NOTED_S for known in ids
+            known.writer == self._writer and left_s + NOTED_S < known.inserted_s <= self._wrong_s
+            for known in ids
         ):
             return roll
         lost = await self._claim(tables, queue, roll)
@@ -583,17 +594,26 @@ class Roller:
         since_s = 0 if whole else min([now_s - SCAN_BACK_S, *others])
         self._scan_at_s = self._clock() + SCAN_S if not tables.alone else float("inf")
         try:
-            batches, notes = await self._call(_found, tables, since_s)
-            others_at_s = 0 if tables.alone else await self._call(
-                tables.strangers_at_s, self._writer, now_s - ALIVE_S
-            )  # fmt: skip
+            begins = self._store.kept.rollups_begin_s(now_s)
+            batches, notes = await self._call(_found, tables, since_s, begins)
+            others_at_s = 0
+            if not tables.alone:
+                self._wrong_s = await self._call(tables.now_s) + AHEAD_S
+                others_at_s = await self._call(
+                    tables.strangers_at_s, self._writer, now_s - ALIVE_S, self._wrong_s
+                )
         except StoreError:
             if whole:
                 self._scan_at_s = None
             raise
         self._whole_at_s = time.monotonic() if whole else self._whole_at_s
         self._more = len(batches) >= schema.SCAN_BATCHES
-        strangers = [b.batch_id.inserted_s for b in batches if b.batch_id.writer != self._writer]
+        found = (batch.batch_id for batch in batches)
+        strangers = [
+            known.inserted_s
+            for known in found
+            if known.writer != self._writer and known.inserted_s <= self._wrong_s
+        ]
         self._others_at_s = 0 if tables.alone else max([others_at_s, *strangers])
         self._scanned_s = now_s
         if whole:
@@ -634,7 +654,7 @@ class Roller:
                 continue
             touched_s = note.changed_s if note is not None else known.inserted_s
             owner = note.writer if note is not None else known.writer
-            if not alone and owner != self._writer and touched_s > left_s:
+            if not alone and owner != self._writer and left_s < touched_s <= self._wrong_s:
                 queue.others.append(batch)
             elif note is not None:
                 begun.setdefault(note.roll, []).append(batch)
@@ -723,8 +743,10 @@ def _roll(tables: RollupTables, roll: Roll) -> None:
     tables.roll(roll)
 
 
-def _found(tables: RollupTables, since_s: int) -> tuple[list[StoredBatch], list[Note]]:
+def _found(
+    tables: RollupTables, since_s: int, begins: Mapping[str, int]
+) -> tuple[list[StoredBatch], list[Note]]:
     """Return the batches and then their notes, so that no note is older than its batch."""
-    batches = tables.batches(since_s)
+    batches = tables.batches(since_s, begins)
     first_s = min((each.batch_id.inserted_s for each in batches), default=since_s)
     return batches, tables.rolled(max(since_s, first_s))

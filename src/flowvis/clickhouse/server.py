@@ -23,6 +23,7 @@ from clickhouse_cityhash.cityhash import CityHash128
 from clickhouse_driver import Client, errors
 from clickhouse_driver.block import RowOrientedBlock
 from clickhouse_driver.connection import Connection
+from clickhouse_driver.reader import read_binary_bytes, read_binary_int32, read_binary_uint8
 from clickhouse_driver.streams.compressed import CompressedBlockOutputStream
 from clickhouse_driver.streams.native import BlockOutputStream
 from clickhouse_driver.writer import write_binary_uint128
@@ -40,7 +41,7 @@ from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block, frames
-from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.partitions import Lost, View
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.statement import MAX_LENGTH, readable
 from flowvis.clickhouse.store import (
@@ -51,6 +52,8 @@ from flowvis.clickhouse.store import (
 from flowvis.clickhouse.stored_partitions import StoredPartitions
 from flowvis.clickhouse.tokens import Tokens
 from flowvis.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 # The driver logs with tracebacks what it also raises, and we report that.
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
@@ -181,6 +184,17 @@ class _ServerConnection(Connection):  # type: ignore[misc]  # as above
                 opened.shutdown(socket.SHUT_RDWR)
             opened.close()
 
+    def receive_exception(self) -> errors.ServerException:
+        """Read why the server gave up.
+
+        It may quote a text of a record, which is anybody's; the driver takes UTF-8 alone.
+        """
+        code = read_binary_int32(self.fin)
+        name, message, _ = (read_binary_bytes(self.fin).decode(errors="replace") for _ in range(3))
+        nested = self.receive_exception() if read_binary_uint8(self.fin) else None
+        said = message if name == "DB::Exception" else f"{name}. {message}"
+        return errors.ServerException(said, code, nested=nested)
+
     def get_block_out_stream(self) -> BlockOutputStream:
         if not self.compression:
             return _PlainOutput(self.fout, self.context)
@@ -289,7 +303,8 @@ class ServerStore:
         clustered = bool(layout.cluster)
         self._away = ""
         execute = self._execute_on_cluster if clustered else self._execute
-        Migration(execute, layout, features, kept).run(renew=clustered and not self._complete)
+        migration = Migration(execute, layout, features, kept)
+        undone = migration.run(renew=clustered and not self._complete)
         self._complete = True
         options = features.roll_options | (CLUSTER_INSERT | ROLLED_INSERT if clustered else {})
         rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
@@ -299,6 +314,7 @@ class ServerStore:
         self.lost = self.partitions.lost()
         return [
             *features.left_out(kept.records_s, replicated=clustered),
+            *undone,
             *filter(None, (self._away,)),
         ]
 
@@ -308,7 +324,8 @@ class ServerStore:
             schema.TABLE,
             lambda: encode(batch, batch_id),
             batch_id,
-            lambda: rows_of(batch, batch_id) if again else "",
+            lambda: rows_of(batch, batch_id),
+            again=again,
         )
 
     def keep(self, page: Page, *, again: bool = False) -> None:
@@ -317,7 +334,8 @@ class ServerStore:
             schema.BOOKS,
             lambda: encode_page(page),
             page.batch_id,
-            lambda: arrived(page.batch_id) if again else "",
+            lambda: arrived(page.batch_id),
+            again=again,
         )
 
     def _insert(
@@ -325,12 +343,13 @@ class ServerStore:
         table: str,
         encoded: Callable[[], Block],
         batch_id: BatchId,
-        before: Callable[[], str],
+        condition: Callable[[], str],
+        *,
+        again: bool,
     ) -> None:
-        """Insert a block; `before` is the condition of its rows, if an attempt came before."""
+        """Insert a block; `condition` is that of its rows, `again` that an attempt came before."""
         features, cluster = self._probe(), self._settings.cluster
-        rows = "" if cluster else before()
-        if rows and self._arrived(table, batch_id, rows):
+        if again and not cluster and self._arrived(table, batch_id, condition()):
             return
         block = encoded()
         names = ", ".join(column.name for column in block.columns)
@@ -346,11 +365,15 @@ class ServerStore:
             with _errors(self.name):
                 self._connected().insert_block(sql, block, str(batch_id), options)
         except StoreError as error:
+            if not cluster and not error.retryable and self._is_there(table, condition()):
+                log.warning("%s is stored, though not in all views of it: %s", batch_id, error)
+                self._tokens.forget(batch_id)
+                return
             if not cluster or error.code not in _PASSING:
                 raise
             self._complete = False
             raise StoreError(str(error), retryable=True, code=error.code) from error
-        if rows and not self._is_there(table, rows):
+        if again and not cluster and not self._is_there(table, condition()):
             self._tokens.spend(batch_id)
             text = f"{self.name}: {batch_id} was acknowledged as a repetition, and is not there"
             raise StoreError(text, retryable=True)
@@ -361,10 +384,12 @@ class ServerStore:
         settings = self._settings
         most = ANSWER_BYTES + ANSWER.itemsize * wanted.most_rows
         client = self._make_client(answer_bytes=most, as_bytes=True)
-        sql = question(TableLayout(settings.database, settings.cluster), wanted)
+        layout = TableLayout(settings.database, settings.cluster)
+        sql = question(layout, wanted)
         try:
             with _errors(self.name), self._behind.noting():
-                running = client.execute(_running(settings.cluster))
+                view = View.of(layout, self._features or probe(client.execute))
+                running = client.execute(running_sql(view), settings=dict(view.options))
                 if running[0][0]:
                     raise StoreError(f"{self.name}: an INSERT is still running", retryable=True)
                 options = {**room_for(sql), **self._of_replicas(self._behind)}
@@ -559,10 +584,9 @@ INSERTS_RECORDS = rf"^INSERT INTO [^ ]*[.]{schema.TABLE}"
 """A statement that inserts records; one that reads them, to roll them up, does not."""
 
 
-def _running(cluster: str) -> str:
+def running_sql(view: View) -> str:
     """Ask how many INSERTs of records are under way, also of writers that are gone."""
-    of = f"cluster('{cluster}', system, processes)" if cluster else "system.processes"
-    return f"SELECT count() FROM {of} WHERE match(query, '{INSERTS_RECORDS}')"
+    return f"SELECT count() {view.from_('processes')} WHERE match(query, '{INSERTS_RECORDS}')"
 
 
 def _arrays(columns: Sequence[Sequence[Any]]) -> Iterator[Column]:

@@ -111,12 +111,18 @@ _RULED_SIGNS = frozenset("();,")
 TABLE_FUNCTIONS = _words("numbers numbers_mt zeros zeros_mt values generate_series generateseries")
 """Table functions that make their rows themselves; all others read something else."""
 _SOURCES = re.compile(
-    r"(?:url|file|s3|gcs|hdfs|cosn|oss|azure|iceberg|delta|hudi|paimon|remote|cluster|mysql|ytsaurus"
-    r"|postgresql|sqlite|mongo|redis|odbc|jdbc|arrow|hive|executable|input|dictionary|merge|python"
-    r"|catboost|shard)\w*",
+    r"(?:url|file|s3|gcs|hdfs|cosn|oss|azure|iceberg|deltaLake|hudi|paimon|remote|cluster|mysql"
+    r"|ytsaurus|postgresql|sqlite|mongo|redis|odbc|jdbc|arrow|hive|executable|input|dictionary|merge"
+    r"|python|catboost|shard|bigquery|prometheus)\w*",
     re.IGNORECASE,
 )
-"""What has the name of a table function of elsewhere: the right side of IN may be one."""
+"""What has the name of a table function of elsewhere. It is called nowhere, as any keyword may be a
+name, after which a table stands where none is expected; and the right side of IN may be one."""
+_OF_ROWS = _words(
+    "urlhash urlhierarchy urlpathhierarchy hivehash icebergbucket iceberghash icebergtruncate"
+    " mergetreepartinfo mergedjsonpatch shardcount shardnum"
+)
+"""Functions of a row that have such names."""
 _FUNCTIONS = re.compile(
     r"file|(?:dict(?:Get|Has|Is)|joinGet|catboost|modelEvaluate|reverseDNS|addressTo|filesystem"
     r"|authenticated|getClientHTTPHeader|executable).*|hasColumnInTable",
@@ -312,13 +318,19 @@ def _check_tokens(tokens: Sequence[Token]) -> None:
             raise _refused("leave FORMAT out: choose the form of the output where it is shown")
         if token.is_word("SETTINGS") and last.is_sign("="):
             raise _refused("leave SETTINGS out: limits are set by clickHouse.queries")
-        name = token.name
-        if _FUNCTIONS.fullmatch(name) or _MODELS.fullmatch(name):
-            raise _refused(_ELSEWHERE.format(name))
-        if name.lower() == "system" and after.is_sign(".") and last.name:
-            table = last.name
-            if table.lower() not in SYSTEM_TABLES:
-                raise _refused(f"system.{table}: only {', '.join(sorted(SYSTEM_TABLES))}")
+        _check_name(token.name, after, last)
+
+
+def _check_name(name: str, after: Token, last: Token) -> None:
+    """Refuse what reads from elsewhere, or tells of others."""
+    if _FUNCTIONS.fullmatch(name) or _MODELS.fullmatch(name):
+        raise _refused(_ELSEWHERE.format(name))
+    if after.is_sign("(") and _SOURCES.fullmatch(name) and name.lower() not in _OF_ROWS:
+        raise _refused(_ELSEWHERE.format(name))
+    if name.lower() == "system" and after.is_sign(".") and last.name:
+        table = last.name
+        if table.lower() not in SYSTEM_TABLES:
+            raise _refused(f"system.{table}: only {', '.join(sorted(SYSTEM_TABLES))}")
 
 
 def _padded(tokens: Sequence[Token]) -> list[Token]:
@@ -355,27 +367,38 @@ def _check_sources(tokens: Sequence[Token]) -> None:
                 levels.pop()
         elif token.is_sign(","):
             level.expected = level.tables
-        elif before.is_word("IN") and after.is_sign("(") and _SOURCES.fullmatch(token.name):
-            raise _refused(_ELSEWHERE.format(token.name))
         elif token.kind is Kind.WORD and not before.is_sign("."):
-            _follow(level, before, token, after)
+            _follow(level, tokens[max(at - 3, 0) : at], token, after)
         elif token.name or token.kind is Kind.TEXT:
             _check_source(level, token, after)
 
 
-def _follow(level: _Level, before: Token, token: Token, after: Token) -> None:
-    """Take a word: it begins or ends a list of tables, or is the name of one."""
-    if token.is_word("SELECT"):
+def _follow(level: _Level, behind: Sequence[Token], token: Token, after: Token) -> None:
+    """Take a word, `behind` some others: it begins or ends a list of tables, or is the name of one.
+
+    What stands after AS, before a comma, or where a table is expected is a name, also a keyword: it
+    ends none.
+    """
+    before = behind[-1] if behind else _END
+    named = before.is_word("AS") or after.is_sign(",")
+    named = named or (level.expected and not before.is_sign("("))
+    if token.is_word("SELECT") and not named:
         level.names_parts = level.tables = level.expected = False
     elif token.is_word("FROM"):
-        if not level.names_parts and not before.is_word("DISTINCT"):
+        if not level.names_parts and not _compares(behind):
             level.tables = level.expected = True
     elif token.is_word("JOIN"):
         level.tables = level.expected = not before.is_word("ARRAY")
-    elif token.text in _CLAUSES:
+    elif token.text in _CLAUSES and not named:
         level.tables = level.expected = False
     elif before is not _END and not token.is_word("TABLE"):
         _check_source(level, token, after)
+
+
+def _compares(behind: Sequence[Token]) -> bool:
+    """Whether the FROM behind these is of IS DISTINCT FROM, or of IS NOT DISTINCT FROM."""
+    words = [token.text if token.kind is Kind.WORD else "" for token in behind]
+    return words[-2:] == ["IS", "DISTINCT"] or words[-3:] == ["IS", "NOT", "DISTINCT"]
 
 
 def _check_source(level: _Level, token: Token, after: Token) -> None:

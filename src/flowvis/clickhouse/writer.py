@@ -302,7 +302,10 @@ class Writer:
             return False
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
-            again = uncommitted.current is None or uncommitted.current.attempts < DEFECTS
+            commit = uncommitted.current
+            if commit is not None and self._ready:
+                commit.defects += 1
+            again = commit is None or commit.defects < DEFECTS
             defect = StoreError(f"{type(error).__name__}: {error}", retryable=again)
             return await self._failed(defect)
         self._spooling.answered()

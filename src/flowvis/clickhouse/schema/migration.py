@@ -20,6 +20,7 @@ from flowvis.clickhouse.schema.retention import Retention
 from flowvis.errors import StoreError
 
 _FUNCTION = re.compile(r"\w+\(")
+_ACCESS_DENIED = 497
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ class Migration:
     features: Features
     kept: Retention
 
-    def run(self, *, renew: bool = False) -> None:
+    def run(self, *, renew: bool = False) -> list[str]:
         """Create or upgrade; StoreError when the database is newer, or somebody else's.
 
-        `renew` says that other servers may lack what this one has.
+        `renew` says that other servers may lack what this one has. Returns what could not be done,
+        without which records can be written all the same.
         """
         self._create_database(renew=renew)
         engines = self._engines()
@@ -56,12 +58,15 @@ class Migration:
         if self.features.rollups:
             self._keep_rollups(engines, renew=renew)
             self._keep_remembering()
-        self._show(engines, stale=added or digest != self._digest(), renew=renew)
+        stale = added or digest != self._digest()
+        if left := self._show(engines, stale=stale, renew=renew):
+            return [left]
         if (version, digest) != (schema.VERSION, self._digest()):
             self.execute(
                 f"INSERT INTO {self.layout.database}.{schema.VERSIONS} SELECT"
                 f" {schema.VERSION}, '{self._digest()}', now()"
             )
+        return []
 
     def _create_database(self, *, renew: bool) -> None:
         database = self.layout.database
@@ -216,13 +221,24 @@ class Migration:
                 " SETTINGS materialize_ttl_after_modify = 0"
             )
 
-    def _show(self, engines: dict[str, str], *, stale: bool, renew: bool) -> None:
+    def _show(self, engines: dict[str, str], *, stale: bool, renew: bool) -> str:
+        """Make what shows the records, anew where it is stale; return why that cannot be, if so.
+
+        On a cluster INSERTs go through what shows them, so there it has to be.
+        """
         made = schema.shown(self.layout)
+        refusal = ""
         for name in made if stale else ():
-            if name in engines:
-                self.execute(
-                    f"DROP TABLE IF EXISTS {self.layout.database}.{name}{self.layout.everywhere}"
-                )
+            if name not in engines:
+                continue
+            shown = f"{self.layout.database}.{name}{self.layout.everywhere}"
+            try:
+                self.execute(f"DROP TABLE IF EXISTS {shown}")
+            except StoreError as error:
+                if error.code != _ACCESS_DENIED or self.layout.cluster:
+                    raise
+                refusal = f"views stay as a program before made them: {error}"
         for name, statement in made.items():
             if renew or stale or name not in engines:
                 self.execute(statement)
+        return refusal

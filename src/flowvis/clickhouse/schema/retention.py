@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, Rollup
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Rollup
 from flowvis.clickhouse.schema.tables import TABLE
 
 DAY_S = 86_400
@@ -28,6 +28,10 @@ class Retention:
     def of(self, rollup: Rollup) -> int:
         """Return a roll-up's."""
         return self.minutes_s if rollup is MINUTES else self.hours_s
+
+    def rollups_begin_s(self, now_s: int) -> dict[str, int]:
+        """Return, by roll-up that does not keep all, before when (s) it has nothing any more."""
+        return {each.name: now_s - self.of(each) for each in ROLLUPS if self.of(each)}
 
     def shortened(self, begins: Mapping[str, int], now_s: int) -> "Retention":
         """Return the same where rows from before these moments (s), by table, went early."""

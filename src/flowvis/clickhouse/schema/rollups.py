@@ -553,15 +553,29 @@ def _rolled_ids(layout: TableLayout) -> str:
     )
 
 
-def batches_sql(layout: TableLayout, since_s: int) -> str:
-    """Ask for the oldest batches of records that are not in all roll-ups; see `read_batches`."""
+def batches_sql(layout: TableLayout, since_s: int, begins: Mapping[str, int]) -> str:
+    """Ask for the oldest batches of records that are not in all roll-ups; see `read_batches`.
+
+    What was committed before a roll-up `begins` (s, by its name) is never in it, and not missed.
+    """
     inserted = f"toUInt32({INSERTED_SQL})"
+    begin_s = {rollup.name: begins.get(rollup.name, 0) for rollup in ROLLUPS}
+    since_s = max(since_s, min(begin_s.values()))
+    there = (
+        f"(countIf(intoTable = '{name}') != 0 OR insertedSeconds < {from_s})"
+        for name, from_s in begin_s.items()
+    )
+    rolled = (
+        f"SELECT insertedSeconds, cityHash64(writer, batchNumber) AS known"
+        f" FROM {layout.database}.{ROLLED} WHERE done = 1 GROUP BY insertedSeconds, known"
+        f" HAVING {' AND '.join(there)}"
+    )
     return (
         f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count(),"
         " toUInt32(min(flowEndSeconds)), toUInt32(max(flowEndSeconds))"
         f" FROM {layout.database}.{TABLE} WHERE {inserted} >= {since_s}"
         f" AND toDate({INSERTED_SQL}) >= toDate(toDateTime({since_s}))"
-        f" AND ({inserted}, cityHash64({WRITER}, {BATCH_NUMBER})) NOT IN ({_rolled_ids(layout)})"
+        f" AND ({inserted}, cityHash64({WRITER}, {BATCH_NUMBER})) NOT IN ({rolled})"
         f" GROUP BY {WRITER}, seconds, {BATCH_NUMBER} ORDER BY seconds, {WRITER}, {BATCH_NUMBER}"
         f" LIMIT {SCAN_BATCHES}"
     )
@@ -621,11 +635,11 @@ def rolled_sql(layout: TableLayout, since_s: int) -> str:
     )
 
 
-def strangers_sql(layout: TableLayout, writer: str, since_s: int) -> str:
-    """Ask when somebody else committed last (s) what was rolled, since then; 0: nobody did."""
+def strangers_sql(layout: TableLayout, writer: str, since_s: int, until_s: int) -> str:
+    """Ask when somebody else committed last (s), in a span, what was rolled; 0: nobody did."""
     return (
         f"SELECT max(insertedSeconds) FROM {layout.database}.{ROLLED}"
-        f" WHERE insertedSeconds >= {since_s} AND writer != {literal(writer)}"
+        f" WHERE insertedSeconds BETWEEN {since_s} AND {until_s} AND writer != {literal(writer)}"
     )
 
 

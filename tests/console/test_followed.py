@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from flowvis.fields import EndReason, FlowType, RuleAction
 
+from . import read
 from .opened import Console, Visit, console, log_in, now_s
 
 PODS = {"shop/cart-0": "10.1.0.1", "shop/web-0": "10.1.0.2", "pay/db-0": "10.1.1.1"}
@@ -175,3 +176,17 @@ def test_flows_of_what_is_on_the_map_are_its_own(
             expect(edges).not_to_have_count(0)
         _close(page)
     assert len(seen) > 3
+
+
+def test_flows_of_a_group_are_its_own(mixed: Console, looking: Visit) -> None:
+    by = "dst.policy"  # some are of namespaces, one of the same name is of the whole cluster
+    link = mixed.address("explore", by=by, measure="octets", chart="table")
+    groups = read.table(looking.open(link), "Groups")
+    assert [name for name, _ in groups].count("default-deny") == 1
+    assert len(groups) == 4
+    for number, (name, octets) in enumerate(groups):
+        page = looking.open(link)
+        page.locator('table[aria-label="Groups"] tbody tr').nth(number).click()
+        looking.until("location.search.includes('filter=')")
+        found = mixed.asked("query", filter=_filter_of(page.url), measure="octets")["total"]
+        assert found == [octets], name

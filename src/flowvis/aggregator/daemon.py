@@ -220,6 +220,7 @@ class Aggregator:
             self._routes(),
             self._end_readers,
             namespaces=self._namespaces,
+            cluster=self._identity.id,
             exporters=listening.server_tls(settings),
             names=listening.server_names(settings),
         )

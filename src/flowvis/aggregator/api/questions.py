@@ -61,7 +61,8 @@ class Questions:
 
     async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
         """Return the answer of a request."""
-        chosen = await conditioned(await asked(caller, request))
+        wanted = await asked(caller, request)
+        chosen = await conditioned(caller.visibility.of_store(wanted))
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
             span = question.records.range

@@ -16,11 +16,13 @@ class Visibility:
     """The namespaces whose flows somebody may see; None: all, and what is of no namespace."""
 
     namespaces: frozenset[str] | None = None
+    cluster: str = ""
+    """The id of the cluster that the namespaces are of; "": of any."""
 
     @classmethod
-    def of(cls, namespaces: Iterable[str]) -> "Visibility":
-        """Return that of some namespaces; of none, where there are none."""
-        return cls(frozenset(name for name in namespaces if name))
+    def of(cls, namespaces: Iterable[str], cluster: str = "") -> "Visibility":
+        """Return that of some namespaces of a cluster; of none, where there are none."""
+        return cls(frozenset(name for name in namespaces if name), cluster)
 
     @property
     def all(self) -> bool:
@@ -46,6 +48,16 @@ class Visibility:
         """Return which of the records that are asked for may be seen."""
         mine = self.filter()
         return asked if mine is None else mine & asked
+
+    def of_store(self, restricted: Filter) -> Filter:
+        """Return which of the records that may be seen are meant of a store.
+
+        That may have those of other clusters, whose namespaces are others by the same names. What
+        passes by here is all of this one.
+        """
+        if self.namespaces is None or not self.cluster:
+            return restricted
+        return Comparison("cluster", Operator.IS, (Value(self.cluster),)) & restricted
 
     @cached_property
     def _filter(self) -> Filter:

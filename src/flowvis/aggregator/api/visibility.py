@@ -55,14 +55,17 @@ class Visibility:
         That may have those of other clusters, whose namespaces are others by the same names. What
         passes by here is all of this one.
         """
-        if self.namespaces is None or not self.cluster:
-            return restricted
-        return Comparison("cluster", Operator.IS, (Value(self.cluster),)) & restricted
+        return restricted if self.namespaces is None else of_cluster(restricted, self.cluster)
 
     @cached_property
     def _filter(self) -> Filter:
         names = tuple(Value(name) for name in sorted(self.namespaces or ()))
         return Comparison("namespace", Operator.IN, names)
+
+
+def of_cluster(asked: Filter, cluster: str) -> Filter:
+    """Return which of some records are of the cluster of an id; all where there is none."""
+    return Comparison("cluster", Operator.IS, (Value(cluster),)) & asked if cluster else asked
 
 
 EVERYTHING = Visibility()

@@ -256,6 +256,24 @@ def test_nodes_are_those_of_the_api(shown: Console, visit: Visit) -> None:
     ]
 
 
+def test_workloads_of_a_node_are_those_that_the_filter_chooses(
+    shown: Console, visit: Visit
+) -> None:
+    chosen = "dst.port = 443"
+    expected = shown.asked(
+        "query", by="src.workload", measure="live,octets", limit=15,
+        filter=f"src.node = node-1 and {chosen}",
+    )  # fmt: skip
+    page = visit.open(shown.address("nodes", node="node-1", filter=chosen))
+    rows = read.table(page, "Workloads of the node")
+    assert {(name, live, octets) for name, live, _, octets in rows} == set(
+        map(tuple, expected["rows"])
+    )
+    page = visit.open(shown.address("nodes", node="node-1", filter="namespace = nobody"))
+    side = page.get_by_role("complementary", name="Node node-1")
+    expect(side).to_contain_text("in this range matches the filter")
+
+
 def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:
     query = "SELECT sourcePodNamespace, sum(octetDeltaCount) AS o FROM flows GROUP BY 1 ORDER BY 2"
     page = visit.open(shown.address("sql", query=query))

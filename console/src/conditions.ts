@@ -12,10 +12,17 @@ export function literal(value: Cell): string {
   return `"${text.replaceAll("\\", "\\\\").replaceAll('"', '\\"')}"`;
 }
 
-/** name = value; a value that is empty is asked for as such. */
+/** Names that the filter language finds in any namespace, where the value says none. */
+const IN_ANY = /^(?:(?:src|dst)\.)?(?:pod|workload|policy)$/;
+
+/**
+ * name = value, as an answer has it; a value that is empty is asked for as such. What has no
+ * namespace there is in none, as a policy of the whole cluster.
+ */
 export function equals(name: string, value: Cell, negated = false): string {
   if (value === "" || value === null) return negated ? `not ${name} is empty` : `${name} is empty`;
-  return `${name} ${negated ? "!=" : "="} ${literal(value)}`;
+  const whole = IN_ANY.test(name) && !String(value).includes("/") ? `/${value}` : value;
+  return `${name} ${negated ? "!=" : "="} ${literal(whole)}`;
 }
 
 /** Both filters: an `or` at the top of one is put into parentheses. */

@@ -118,6 +118,8 @@ async def explained(
     policies: Policies,
     store: Store | None = None,
     door: Door | None = None,
+    *,
+    cluster_id: str = "",
 ) -> AsyncIterator[ControlClient]:
     """Serve it, over the records of a store."""
 
@@ -132,7 +134,9 @@ async def explained(
     def uncommitted() -> Uncommitted:
         return Uncommitted(NOW // 1000, NOW // 1000, ())
 
-    questions = Questions(Answers(lambda: 2), ask, lambda: NOW, uncommitted)
+    questions = Questions(
+        Answers(lambda: 2), ask, lambda: NOW, uncommitted, cluster=lambda: cluster_id
+    )
     routes = [
         *explain.routes(Explanations(inventory, policies), questions, lambda: NOW),
         *policy_paths.routes(questions, policies),

@@ -17,6 +17,7 @@ from flowvis.aggregator.api import application, listeners, tokens
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.tokens import TokenFile
+from flowvis.aggregator.api.visibility import EVERYTHING, Visibility
 from flowvis.errors import SettingsError
 from flowvis.lab.apiserver import ApiServer, User
 from flowvis.transport.certificates import issue_ca, issue_server
@@ -265,6 +266,17 @@ async def test_users_of_a_cluster_see_what_they_may_list(tmp_path: Path) -> None
     of_sam = [each for each in asked if each][1:]
     assert {each.get("namespace") for each in of_sam} == {None, "back", "shop"}
     assert {each["resource"] for each in of_sam} == {"pods"}
+
+
+async def test_what_users_see_is_of_their_cluster(tmp_path: Path) -> None:
+    server = ApiServer(tokens={"own"}, users=users())
+    async with reviewing(tmp_path, server, cluster=lambda: "east") as (it, reviews):
+        assert await it.code(ME, SHOP) == ""
+        sam, admin = await reviews.identify(SHOP), await reviews.identify(ADMIN)
+    assert sam is not None
+    assert sam.visibility == Visibility.of(["shop"], "east")
+    assert admin is not None
+    assert admin.visibility == EVERYTHING
 
 
 async def test_answers_count_for_a_minute(tmp_path: Path) -> None:

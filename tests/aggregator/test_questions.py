@@ -20,6 +20,7 @@ from flowvis.aggregator.api.listeners import ControlSocket
 from flowvis.aggregator.api.paths import flows, graph, query
 from flowvis.aggregator.api.queries import Answers
 from flowvis.aggregator.api.questions import Questions
+from flowvis.aggregator.api.stored_values import StoredValues
 from flowvis.aggregator.api.visibility import Visibility
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
@@ -187,6 +188,42 @@ async def test_who_sees_one_namespace_gets_its_records_and_no_names_of_nodes(
         assert page["rows"] + more["rows"] == [["team-1"], ["team-1"]]
         _, drawn = await ask("graph", source="src.namespace", target="dst.namespace")
         assert [node["names"] for node in drawn["nodes"] if node["names"]] == [["team-1"]]
+
+
+async def test_namespaces_of_other_clusters_are_others(store: Store, tmp_path: Path) -> None:
+    then_s = NOW_S - 40 * 86_400  # where no other test looks
+    rows = [
+        {
+            "flowEndSeconds": then_s - 1 - number,
+            "octetDeltaCount": 7 << 8 * number,
+            "sourcePodNamespace": namespace,
+            "sourcePodName": f"of-{cluster}",
+            "destinationPodNamespace": "dns",
+            "clusterId": cluster,
+        }
+        for number, (cluster, namespace) in enumerate(
+            [("east", "shop"), ("west", "shop"), ("", "shop"), ("east", "back")]
+        )
+    ]
+    insert_rolled(store, records(*rows, fields=STORED), BatchId("clusters", then_s))
+    span = {"since": str((then_s - 600) * 1000), "to": str(then_s * 1000)}
+    here = Caller("sam", Visibility.of(["shop"], "east"))
+    anywhere = Caller("sam", Visibility.of(["shop"]))
+    for who, octets, names in (
+        (here, 7, {"shop/of-east"}),
+        (anywhere, 0x70707, {"shop/of-east", "shop/of-west", "shop/of-"}),
+    ):
+        async with asked(tmp_path, of(store), caller=who) as ask:
+            for text in ("", "cluster = west or src.namespace = shop", "not cluster = mars"):
+                _, found = await ask("query", filter=text, **span)
+                assert found["total"] == [octets], text
+            _, page = await ask("flows", columns="sourcePodName", **span)
+            assert len(page["rows"]) == len(names)
+            _, drawn = await ask("graph", source="src.pod", **span)
+            assert {node["names"][0] for node in drawn["nodes"] if node["kind"] == "pod"} == names
+        values = StoredValues(Answers(lambda: 2), of(store), lambda: then_s * 1000, PATIENCE_S)
+        assert set(await values.of("src.pod", who)) == names
+        await values.close()
 
 
 async def test_what_is_wrong_is_said(store: Store, tmp_path: Path) -> None:

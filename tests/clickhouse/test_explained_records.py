@@ -170,6 +170,35 @@ async def test_policies_of_a_range(tmp_path: Path, stored: Store) -> None:
     assert answer["uncovered"] == {"connections": 2, "octets": 200}
 
 
+async def test_records_of_another_cluster_are_of_other_policies(
+    tmp_path: Path, stored: Store
+) -> None:
+    east, west = (
+        flow(
+            count,
+            **CART,
+            **TO_ORDERS,
+            destinationTransportPort=port,
+            clusterId=name,
+            **decided("ingress", 1, policy, "", 2),
+        )
+        for count, port, name, policy in ((1, 95, "east", ORDERS), (2, 96, "west", "their-own"))
+    )
+    stored.insert(records(east, west, fields=STORED), BatchId("explained", 3))
+    async with explained(tmp_path, *cluster(), stored, cluster_id="east") as client:
+
+        def ask(what: str, **query: str) -> Any:
+            return client.get(f"api/v1/{what}", query)
+
+        found = await asyncio.to_thread(ask, "explain", filter="pod = shop/cart-0")
+        assert found["record"]["destinationTransportPort"] == 95
+        with pytest.raises(Refused, match="no record of this range matches"):
+            await asyncio.to_thread(ask, "explain", filter="port = 96")
+        (policy,) = (await asyncio.to_thread(ask, "policies", **{"from": "-1h"}))["policies"]
+        assert policy["name"] == "orders"
+        assert sum(rule["denied"] for rule in policy["rules"]) == 1
+
+
 class Eve:
     """Lets in somebody who may see namespace ops."""
 

@@ -413,6 +413,33 @@ def test_edges_that_are_not_fetched_are_in_the_sums(
         assert sum(edge[name] for edge in everything) == sum(e[name] for e in whole["edges"])
 
 
+def test_edges_that_are_shown_are_compared_however_small_they_were(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {"compare": "previous", "source": "src.pod", "target": "dst.pod"}
+    whole = ask(store, GraphQuestion, limit="2000", **parameters)
+    with monkeypatch.context() as patch:
+        patch.setattr(graph, "FETCHED", 4)
+        found = ask(store, GraphQuestion, limit="2000", **parameters)
+    shown = {(e["source"], e["target"]) for each in _both(found) for e in each["edges"]}
+    assert 4 < len(shown) < len(whole["edges"])
+    for few, every in zip(_both(found), _both(whole), strict=True):
+        expected = [e for e in every["edges"] if (e["source"], e["target"]) in shown]
+        assert few["edges"] == expected
+        sums = [
+            sum(
+                e["bothOctets"]
+                for e in [*each["edges"], *(each["others"] or {"edges": ()})["edges"]]
+            )
+            for each in (few, every)
+        ]
+        assert sums[0] == sums[1]
+
+
+def _both(document: Any) -> tuple[Any, Any]:
+    return document, document["compared"]
+
+
 @pytest.mark.parametrize("text", ["", "dst.port = 80 or type = to-external"])
 def test_what_is_left_of_many_groups_is_what_is_left_of_the_total(
     store: Store, monkeypatch: pytest.MonkeyPatch, text: str

@@ -24,6 +24,8 @@ TOKEN_OF_SHOP = "token-of-who-may-see-shop-1234567890"
 CHROMIUM = "/usr/bin/chromium"
 PARTNERS = "partners/eu (old)"
 """What the configuration calls the network outside."""
+DATACENTRE = "dc"
+"""And another one, by a name that might be a piece of an address."""
 PATIENCE_MS = PATIENCE_S * 1000
 BATCH = 500
 
@@ -93,7 +95,10 @@ def console(path: Path, connections: Sequence[Connection], now_s: int) -> Iterat
             "databaseURL": f"embedded://{path / 'store'}",
             "commitInterval": "1s",
         },
-        "networks": [{"name": PARTNERS, "cidrs": [f"{OUTSIDE}/30"]}],
+        "networks": [
+            {"name": PARTNERS, "cidrs": [f"{OUTSIDE}/30"]},
+            {"name": DATACENTRE, "cidrs": ["192.0.2.8/29"]},
+        ],
         "apiServer": {"apiPort": 0, "tls": False, "tokenFile": str(tokens)},
     }
     records = [record for each in connections for record in each.records()]

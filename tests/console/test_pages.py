@@ -194,7 +194,7 @@ def test_map_has_the_names_of_networks(shown: Console, visit: Visit) -> None:
     side.get_by_role("button", name="Only this").click()
     visit.until("location.search.includes('network')")
     (chosen,) = parse_qs(urlparse(page.url).query)["filter"]
-    assert chosen == f'network = "{PARTNERS}"'
+    assert f'dst.network = "{PARTNERS}"' in chosen
     total = shown.asked("query", filter=chosen, measure="octets")["total"]
     assert total == shown.asked("query", filter="ip = 203.0.113.7", measure="octets")["total"]
     assert total != [0]
@@ -254,6 +254,24 @@ def test_nodes_are_those_of_the_api(shown: Console, visit: Visit) -> None:
         ["shop/loadgen", "source", 700, 690],
         ["(external)", "source", 5, 0],
     ]
+
+
+def test_workloads_of_a_node_are_those_that_the_filter_chooses(
+    shown: Console, visit: Visit
+) -> None:
+    chosen = "dst.port = 443"
+    expected = shown.asked(
+        "query", by="src.workload", measure="live,octets", limit=15,
+        filter=f"src.node = node-1 and {chosen}",
+    )  # fmt: skip
+    page = visit.open(shown.address("nodes", node="node-1", filter=chosen))
+    rows = read.table(page, "Workloads of the node")
+    assert {(name, live, octets) for name, live, _, octets in rows} == set(
+        map(tuple, expected["rows"])
+    )
+    page = visit.open(shown.address("nodes", node="node-1", filter="namespace = nobody"))
+    side = page.get_by_role("complementary", name="Node node-1")
+    expect(side).to_contain_text("in this range matches the filter")
 
 
 def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:

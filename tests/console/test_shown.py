@@ -254,6 +254,7 @@ def test_a_live_record_stays_the_same_row(shown: Console, visit: Visit) -> None:
 
 def test_a_record_with_no_time_has_none(shown: Console, visit: Visit) -> None:
     odd = recorded(1, now_s(), flowEndMilliseconds=1 << 62)
+    visit.page.route("**/api/v1/explain*", lambda _: None)  # the store does not have it
     visit.page.route("**/api/v1/stream*", lambda _: None)
     visit.page.route(
         "**/api/v1/stream*",
@@ -266,6 +267,32 @@ def test_a_record_with_no_time_has_none(shown: Console, visit: Visit) -> None:
     expect(facts).to_contain_text("Record's end")
     expect(facts).not_to_contain_text("1970")
     expect(facts).not_to_contain_text("after")
+
+
+def test_what_waits_while_the_page_is_held_is_counted(shown: Console, visit: Visit) -> None:
+    """Also beyond what is kept; and what went by while there was no connection is said."""
+    now = now_s()
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    visit.page.route("**/api/v1/stream*", hold)
+    page = visit.open(f"{shown.url}/?page=flows&live=1&columns=sourceTransportPort")
+    page.locator("main").get_by_role("button", name="Hold").click()
+    block_until(lambda: page.evaluate("1") and held)
+    many = [recorded(number, now - 10) for number in range(2300)]
+    lost = 'event: lost\ndata: {"lost": 7}\n\n'
+    held[0].fulfill(
+        body=events(many[:300], "a-1") + lost + events(many[300:], "a-2"),
+        content_type="text/event-stream",
+    )
+    expect(page.locator("main")).to_contain_text("2300 waiting")
+    expect(page.locator("main")).to_contain_text("7 lost")
+    page.locator("main").get_by_role("button", name="Go on").click()
+    rows = page.get_by_role("table", name="Live flow records").locator("tbody tr")
+    expect(rows.first).to_contain_text("32299")
+    expect(page.locator("main")).not_to_contain_text("waiting")
 
 
 def test_a_table_that_is_short_and_long_again_has_its_rows(shown: Console, visit: Visit) -> None:

@@ -1,5 +1,5 @@
 // Which part of the cluster the map shows, and how to ask for it.
-import type { GraphNode } from "../api";
+import type { Cell, GraphNode } from "../api";
 import { both, equals } from "../conditions";
 
 export const LEVELS = ["namespace", "workload", "pod", "node", "zone"] as const;
@@ -54,29 +54,51 @@ export function into(node: Pick<GraphNode, "kind" | "names">): string | null {
   return null;
 }
 
-/** The filter of what has a node as an end; of one side with `side`. Null where names say nothing. */
-export function condition(
-  node: Pick<GraphNode, "kind" | "names">,
-  side: "" | "src." | "dst." = "",
-): string | null {
-  const name = [...node.names].reverse().find((each) => each !== "" && each !== null);
-  const of = (what: string) => equals(`${side}${what}`, name ?? "");
+type Named = Pick<GraphNode, "kind" | "names">;
+
+/** The filter of what has a node of the map as an end; of one side with `side`. */
+export function condition(node: Named, place: Where, side: "" | Side = ""): string {
+  if (side) return at(node, place, side);
+  const name = nameOf(node);
+  if (name !== undefined && isWhole(node, place)) return equals(node.kind, name);
+  return SIDES.map((each) => `(${at(node, place, each)})`).join(" or ");
+}
+
+/** As `condition`, of what the map shows of it where one has gone in. */
+export function conditionWithin(node: Named, place: Where): string {
+  return both(focusFilter(place), condition(node, place));
+}
+
+const SIDES = ["src.", "dst."] as const;
+type Side = (typeof SIDES)[number];
+/** What the type of a flow is called whose end on a side is outside of the cluster. */
+const OUTSIDE_BY: Record<Side, string> = { "src.": "from-external", "dst.": "to-external" };
+
+function nameOf(node: Named): Cell | undefined {
+  return [...node.names].reverse().find((each) => each !== "" && each !== null);
+}
+
+/** Whether a name is of all that is drawn as a node: that of a machine is of its Pods as well. */
+function isWhole({ kind }: Named, place: Where): boolean {
+  if (kind === "node") return dimensionsOf(place).at(-1) === "node";
+  return kind !== "external" && kind !== "unknown";
+}
+
+function at(node: Named, place: Where, side: Side): string {
+  const name = nameOf(node);
+  const is = (what: string, value: Cell | undefined) => equals(`${side}${what}`, value ?? "");
+  const noPod = is("pod", "");
+  const type = OUTSIDE_BY[side];
   switch (node.kind) {
-    case "namespace":
-    case "workload":
-    case "pod":
+    case "external":
+      return both(noPod, is("network", name), equals("type", type));
+    case "unknown":
+      return both(noPod, is("node", ""), is("network", name), equals("type", type, true));
     case "node":
-    case "zone":
-    case "region":
-    case "service":
-      return name === undefined ? null : of(node.kind);
+      return isWhole(node, place) ? is("node", name) : both(noPod, is("node", name));
     default:
-      if (name !== undefined && /^[0-9a-f.:]+\/\d+$/i.test(String(name)))
-        return `${side}ip in ${name}`;
-      if (name !== undefined && /^[0-9a-f.:]+$/i.test(String(name))) return of("ip");
-      if (name !== undefined) return of("network");
-      return side
-        ? both(`${side}pod is empty`, `${side}node is empty`, `${side}network is empty`)
-        : null;
+      if (name !== undefined) return is(node.kind, name);
+      // Pods of which what is drawn is not known, as zones are not.
+      return both(equals(`${side}pod`, "", true), is(dimensionsOf(place).at(-1) ?? "", ""));
   }
 }

@@ -204,7 +204,7 @@ function LiveFlows() {
       LOST in line
         ? at === 0 && (
             <span class="lost-line">
-              {several(Number(line[LOST]), "record")} lost: this page was too slow
+              {several(Number(line[LOST]), "record")} lost: this page was too slow, or not connected
             </span>
           )
         : column.cell(line, row),

@@ -64,6 +64,7 @@ export default function MapPage() {
       drawn: graph ? prepared(graph, place, grouped) : NOTHING,
       of: `${place.focus}|${place.focus ? "" : place.level}`,
       grouped,
+      place,
     }),
     [graph],
   );
@@ -112,6 +113,7 @@ export default function MapPage() {
       {graph && (
         <MapSide
           scene={drawn}
+          place={shown.place}
           chosen={chosen}
           comparing={graph.compared !== null && compare !== ""}
           range={{ from: held.from, to: held.to }}

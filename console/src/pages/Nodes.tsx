@@ -181,7 +181,7 @@ function Details({ name, node, known }: DetailsProps) {
   useOpener();
   const result = useAnswer<Query>("query", {
     ...asked(),
-    filter: both(equals("src.node", name)),
+    filter: both(parameter("filter"), equals("src.node", name)),
     by: "src.workload",
     measure: "live,connections,octets",
     limit: 15,
@@ -216,7 +216,12 @@ function Details({ name, node, known }: DetailsProps) {
       <Panel title="Its busiest workloads" aside="connections that begin on it">
         <Answered
           asked={result}
-          empty={(query) => !query.rows.length && "No connection of its workloads in this range."}
+          empty={(query) =>
+            !query.rows.length &&
+            (parameter("filter")
+              ? "No connection of its workloads in this range matches the filter."
+              : "No connection of its workloads in this range.")
+          }
         >
           {(query) => (
             <Table<Group>

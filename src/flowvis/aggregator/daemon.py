@@ -174,7 +174,12 @@ class Aggregator:
         self._store = CurrentStore(self.destinations, self._books, now_ms)
         self._answers = Answers(self._queries)
         self._questions = Questions(
-            self._answers, self._store.compose, now_ms, self._store.uncommitted, self._store.stored
+            self._answers,
+            self._store.compose,
+            now_ms,
+            self._store.uncommitted,
+            self._store.stored,
+            self._identity.id,
         )
         self._stored_values = StoredValues(
             self._answers, self._store.compose, now_ms, stored=self._store.stored
@@ -220,6 +225,7 @@ class Aggregator:
             self._routes(),
             self._end_readers,
             namespaces=self._namespaces,
+            cluster=self._identity.id,
             exporters=listening.server_tls(settings),
             names=listening.server_names(settings),
         )

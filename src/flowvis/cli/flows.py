@@ -141,7 +141,8 @@ class _Lines:
             console.print(self._layout.heading, soft_wrap=True)
         for record in records:
             if LOST in record:
-                print(f"... {record[LOST]} records missed: this terminal is too slow", flush=True)
+                why = "this terminal was too slow, or not connected"
+                print(f"... {record[LOST]} records missed: {why}", flush=True)
             else:
                 console.print(self._layout.line(record), soft_wrap=True)
                 sys.stdout.flush()

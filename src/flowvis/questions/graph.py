@@ -6,7 +6,7 @@ those that are largest in either.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from flowvis.filters.networks import NUMBERS, TEXTS
 from flowvis.filters.sql import Condition
 from flowvis.questions.dimensions import Dimension, Part, parse_dimensions
 from flowvis.questions.edges import Edges, both_ways, codes_of, ends_of, exact, larger
-from flowvis.questions.groups import WHOLE, Array, Grouping, cells_of
+from flowvis.questions.groups import MAX_KEYS, WHOLE, Array, Grouping, cells_of
 from flowvis.questions.measures import BY_NAME, Measure
 from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.problem import number
@@ -157,8 +157,25 @@ class _Range:
     seconds: int
     """Of what was read: longer than the range where that had to be whole minutes or hours."""
     edges: Edges
+    codes: Array
+    """Of the edge that each group is a part of; of one edge there may be some."""
+    groups: Array
+    """The number of each group."""
     beyond: Sequence[int] = (0,) * len(MEASURES)
     """Of the edges that were not fetched."""
+    whole: bool = True
+    """Whether all were."""
+
+    def with_more(self, other: "_Range") -> "_Range":
+        """Return it with groups of its own range that were beyond."""
+        beyond = [a - b for a, b in zip(self.beyond, other.edges.total(), strict=True)]
+        return replace(
+            self,
+            edges=self.edges.with_more(other.edges),
+            codes=np.concatenate((self.codes, other.codes)),
+            groups=np.concatenate((self.groups, other.groups)),
+            beyond=beyond,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +215,14 @@ class GraphQuestion:
         now = yield from self._found(self.records, nodes)
         before = None
         if self.compared is not None:
-            before = yield from self._found(self.records.within(self.compared), nodes)
+            earlier = self.records.within(self.compared)
+            before = yield from self._found(earlier, nodes)
         shown = self._shown(nodes, now, before)
+        if before is not None:
+            now, before = (
+                (yield from self._completed(self.records, now, before, shown, nodes)),
+                (yield from self._completed(earlier, before, now, shown, nodes)),
+            )
         answer = shown.document(now)
         answer["compared"] = None
         if before is not None:
@@ -221,20 +244,41 @@ class GraphQuestion:
         grouping = self._grouping
         largest = grouping.largest(records, FETCHED + 1, keys=False)
         found = yield largest
-        values, numbers = grouping.columns(found, FETCHED)
+        seconds = largest.reading.of(records.range).seconds
+        fetched = self._range(records.range, seconds, found.rows[:FETCHED], nodes)
+        if len(found.rows) <= FETCHED:
+            return fetched
+        total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]
+        sums = fetched.edges.total()
+        beyond = [a - b for a, b in zip((int(n or 0) for n in total), sums, strict=True)]
+        return replace(fetched, beyond=beyond, whole=False)
+
+    def _completed(
+        self, records: Records, found: _Range, other: _Range, shown: "_Shown", nodes: _Nodes
+    ) -> Plan[_Range]:
+        """Fetch what is shown of the other range, and was beyond what was fetched of this one."""
+        if found.whole:
+            return found
+        wanted = other.groups[np.isin(other.codes, shown.codes)]
+        missing = np.setdiff1d(wanted, found.groups).tolist()
+        for first in range(0, len(missing), MAX_KEYS):
+            more = yield self._grouping.these(records, missing[first : first + MAX_KEYS])
+            found = found.with_more(self._range(found.range, found.seconds, more.rows, nodes))
+        return found
+
+    def _range(
+        self, span: TimeRange, seconds: int, rows: Sequence[Sequence[Any]], nodes: _Nodes
+    ) -> _Range:
+        """Make edges of groups."""
+        values, numbers, groups = self._grouping.columns(rows)
         width = len(self.source.dimensions)
         *named, source_kind, source_name, target_kind, target_name = values
-        edges = Edges.of(
+        ends = (
             nodes.numbers(self.source, [*named[:width], source_kind, source_name]),
             nodes.numbers(self.target, [*named[width:], target_kind, target_name]),
-            exact(numbers),
         )
-        seconds = largest.reading.of(records.range).seconds
-        if len(found.rows) <= FETCHED:
-            return _Range(records.range, seconds, edges)
-        total = cells_of((yield grouping.total(records, largest)))[WHOLE, WHOLE]
-        beyond = [a - b for a, b in zip((int(n or 0) for n in total), edges.total(), strict=True)]
-        return _Range(records.range, seconds, edges, beyond)
+        edges = Edges.of(*ends, exact(numbers))
+        return _Range(span, seconds, edges, codes_of(*ends), groups)
 
     def _shown(self, nodes: _Nodes, now: _Range, before: _Range | None) -> "_Shown":
         """Choose the edges that are largest, in either range."""
@@ -257,11 +301,11 @@ class _Shown:
         self._nodes = nodes
         self._ends = list(dict.fromkeys(end for edge in edges for end in edge))
         ends = np.array(edges, np.int64).reshape(len(edges), 2)
-        self._codes = codes_of(ends[:, 0], ends[:, 1])
+        self.codes = codes_of(ends[:, 0], ends[:, 1])
 
     def document(self, found: _Range) -> dict[str, Any]:
         """Return what was found in a range, as JSON has it."""
-        shown = found.edges.among(self._codes)
+        shown = found.edges.among(self.codes)
         others = self._others(found, ~shown)
         at_nodes = found.edges.at_nodes()
         nothing = [0] * len(MEASURES)

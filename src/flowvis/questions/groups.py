@@ -72,14 +72,16 @@ class Grouping:
 
         With `keys` cells can be asked of them.
         """
-        merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
-        found = [f"{self._number} AS v", "groupUniqArray(k) AS ks"] if keys else []
+        found = [*self._sums, "groupUniqArray(k) AS ks"] if keys else self._sums
         order = ", ".join(
             [" + ".join(f"nm{n}" for n in range(self.sorting)) + " DESC", *self._values]
         )
-        return self._grouped(
-            records, [*merged, *found], f"ORDER BY {order} LIMIT {limit}", keys=keys
-        )
+        return self._grouped(records, found, f"ORDER BY {order} LIMIT {limit}", keys=keys)
+
+    def these(self, records: Records, numbers: Sequence[int]) -> Statement:
+        """Ask for groups by their numbers, up to MAX_KEYS; else as `largest` without keys."""
+        chosen = ", ".join(map(str, numbers))
+        return self._grouped(records, self._sums, f"HAVING v IN ({chosen})", keys=False)
 
     def groups(self, found: Found) -> list[Group]:
         """Return what was found by `largest`."""
@@ -140,19 +142,25 @@ class Grouping:
         return [f"d{n}" for n in range(len(self.dimensions) + len(self.shown))]
 
     @property
+    def _sums(self) -> list[str]:
+        """What each measure is of a group, and the number of its values."""
+        merged = [f"{each.merged_sql(name)} AS n{name}" for name, each in self._named.items()]
+        return [*merged, f"{self._number} AS v"]
+
+    @property
     def _number(self) -> str:
         """The number of a group's values."""
         return f"cityHash64({', '.join([*self._values, '0'])})"
 
-    def columns(self, found: Found, limit: int) -> tuple[list[tuple[Any, ...]], Array]:
-        """Return the values of up to so many that were found by `largest`, and sums of them.
+    def columns(self, rows: Sequence[Sequence[Any]]) -> tuple[list[tuple[Any, ...]], Array, Array]:
+        """Return the values of groups that were found without keys, their sums and numbers.
 
-        Values are by column; sums, of 0 to 2^64 - 1, are uint64 (groups, measures).
+        Values are by column; sums, of 0 to 2^64 - 1, are uint64 (groups, measures), as numbers are.
         """
-        width, rows = len(self._values), found.rows[:limit]
-        columns = list(zip(*rows, strict=True)) or [()] * (width + len(self.measures))
+        width = len(self._values)
+        columns = list(zip(*rows, strict=True)) or [()] * (width + len(self.measures) + 1)
         sums = columns[width : width + len(self.measures)]
-        return columns[:width], np.array(sums, np.uint64).T
+        return columns[:width], np.array(sums, np.uint64).T, np.array(columns[-1], np.uint64)
 
     def total(self, records: Records, largest: Statement) -> Statement:
         """Ask for what all groups add up to, of whose largest `largest` asks; see `cells_of`.

@@ -44,6 +44,7 @@ export function useLive(filter: string, attempt: number, held: boolean): Live {
     let coming: FlowRecord[] = [];
     let lines: FlowRecord[] = [];
     let taken = 0;
+    let waiting = 0; // more than are kept, where it is held for long
     let lost = 0;
     let connected = false;
     let error: ApiError | null = null;
@@ -53,6 +54,7 @@ export function useLive(filter: string, attempt: number, held: boolean): Live {
       {
         onFlows: (records, live) => {
           coming.push(...records);
+          waiting += records.length;
           if (live) recent.push([Date.now(), records.length]);
           if (coming.length > KEPT) coming = coming.slice(-KEPT);
         },
@@ -74,8 +76,9 @@ export function useLive(filter: string, attempt: number, held: boolean): Live {
         taken += coming.length;
         lines = [...coming.reverse(), ...lines].slice(0, KEPT);
         coming = [];
+        waiting = 0;
       }
-      set({ lines, taken, waiting: coming.length, lost, rate, connected, error });
+      set({ lines, taken, waiting, lost, rate, connected, error });
     }, DRAWN_EVERY);
     return () => {
       stop();

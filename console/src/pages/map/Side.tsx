@@ -5,7 +5,7 @@ import { asked, useAnswer } from "../../asking";
 import { TimeChart } from "../../charts/TimeChart";
 import { both } from "../../conditions";
 import { change, follow, parameter, to } from "../../location";
-import { condition, into } from "../../map/place";
+import { condition, conditionWithin, into, type Where } from "../../map/place";
 import type { Scene, SceneEdge, SceneNode } from "../../map/scene";
 import { Answered, Panel } from "../../parts/Panel";
 import { Table } from "../../parts/Table";
@@ -16,6 +16,8 @@ import { written } from "../../times";
 
 interface SideProps {
   scene: Scene;
+  /** Where the scene is of. */
+  place: Where;
   chosen: string;
   comparing: boolean;
   range: { from: string | number; to: string | number };
@@ -76,12 +78,14 @@ function Close() {
 function OfNode({
   node,
   scene,
+  place,
   comparing,
   range,
   onChoose,
   onEnter,
 }: SideProps & { node: SceneNode }) {
-  const wanted = condition(node);
+  const wanted = condition(node, place);
+  const within = conditionWithin(node, place);
   const ends = scene.edges.filter((each) => each.source === node.id || each.target === node.id);
   const deeper = into(node) !== null && into(node) !== parameter("focus");
   return (
@@ -95,26 +99,22 @@ function OfNode({
               Go in
             </button>
           )}
-          {wanted && (
-            <>
-              <a
-                class="button"
-                href={to("flows", { filter: both(parameter("filter"), wanted) })}
-                onClick={follow}
-              >
-                Flows
-              </a>
-              <button
-                type="button"
-                onClick={() => change({ filter: both(parameter("filter"), wanted), chosen: null })}
-              >
-                Only this
-              </button>
-            </>
-          )}
+          <a
+            class="button"
+            href={to("flows", { filter: both(parameter("filter"), within) })}
+            onClick={follow}
+          >
+            Flows
+          </a>
+          <button
+            type="button"
+            onClick={() => change({ filter: both(parameter("filter"), wanted), chosen: null })}
+          >
+            Only this
+          </button>
         </div>
       </Panel>
-      {wanted && <SeriesOf filter={wanted} range={range} />}
+      <SeriesOf filter={within} range={range} />
       <Panel title="Talks with" aside={several(ends.length, "direction")}>
         <EdgeTable
           edges={ends}
@@ -234,11 +234,13 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
   );
 }
 
-function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
+function OfEdge({ edge, scene, place, range }: SideProps & { edge: SceneEdge }) {
   const source = scene.nodes.find((each) => each.id === edge.source);
   const target = scene.nodes.find((each) => each.id === edge.target);
   const wanted =
-    source && target ? both(condition(source, "src.") ?? "", condition(target, "dst.") ?? "") : "";
+    source && target
+      ? both(condition(source, place, "src."), condition(target, place, "dst."))
+      : "";
   const ports = useAnswer<Query>(wanted ? "query" : null, {
     ...asked(),
     ...range,
@@ -280,7 +282,7 @@ function OfEdge({ edge, scene, range }: SideProps & { edge: SceneEdge }) {
           </a>
         </div>
       </Panel>
-      {wanted && <SeriesOf filter={wanted} range={range} />}
+      <SeriesOf filter={wanted} range={range} />
       <Panel title="Ports">
         <Answered asked={ports}>
           {(query) => (

@@ -30,16 +30,17 @@ class Api:
         ending: Ending,
         *,
         namespaces: Callable[[], Iterable[str]],
+        cluster: Callable[[], str],
         exporters: TlsFiles | None,
         names: Sequence[str],
     ) -> None:
-        """`namespaces` are the cluster's now; `exporters` has the certificate that these meet.
+        """`namespaces` are the cluster's now, `cluster` is its id.
 
-        `names` are for a certificate that has to be made.
+        `exporters` has the certificate that these meet; `names` are for one that has to be made.
         """
         self._settings = settings
         self._stats = ApiStats()
-        self._reviews = self._made_reviews(namespaces)
+        self._reviews = self._made_reviews(namespaces, cluster)
         everywhere = [*session.routes(), *routes]
         path = control_path(settings.control_socket, os.environ)
         described = [*everywhere, *description.routes(everywhere)]
@@ -70,11 +71,13 @@ class Api:
         if self._reviews is not None:
             registry.register(StatsCollector(prefix, self._reviews.stats))
 
-    def _made_reviews(self, namespaces: Callable[[], Iterable[str]]) -> Reviews | None:
+    def _made_reviews(
+        self, namespaces: Callable[[], Iterable[str]], cluster: Callable[[], str]
+    ) -> Reviews | None:
         inventory = self._settings.inventory
         if not inventory.kubernetes.wanted(inventory.files):
             return None
-        return Reviews(inventory.kubernetes.access, namespaces)
+        return Reviews(inventory.kubernetes.access, namespaces, cluster=cluster)
 
     def _made_tcp(
         self,

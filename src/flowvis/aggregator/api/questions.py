@@ -12,6 +12,7 @@ from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.choosing import conditioned
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.queries import Answered, Answers
+from flowvis.aggregator.api.visibility import of_cluster
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.tables import FLOWS, TABLE
 from flowvis.filters.sql import Condition
@@ -54,14 +55,23 @@ class Questions:
     """What is not in the store's books yet; on the event loop."""
     stored: Callable[[], Stored] = lambda: RECORDS_ONLY
     """What the store has; on the event loop."""
+    cluster: Callable[[], str] = lambda: ""
+    """The id of our own cluster; "" while that is not known."""
 
-    async def ask(self, parse: Parse, caller: Caller, request: web.Request) -> web.Response:
-        """Answer a request."""
-        return await answers.large(await self.found(parse, caller, request))
+    async def ask(
+        self, parse: Parse, caller: Caller, request: web.Request, *, own: bool = False
+    ) -> web.Response:
+        """Answer a request; see `found`."""
+        return await answers.large(await self.found(parse, caller, request, own=own))
 
-    async def found(self, parse: Parse, caller: Caller, request: web.Request) -> dict[str, Any]:
-        """Return the answer of a request."""
-        chosen = await conditioned(await asked(caller, request))
+    async def found(
+        self, parse: Parse, caller: Caller, request: web.Request, *, own: bool = False
+    ) -> dict[str, Any]:
+        """Return the answer of a request; `own`: of no records but those of our own cluster."""
+        wanted = await asked(caller, request)
+        if own:
+            wanted = of_cluster(wanted, self.cluster())
+        chosen = await conditioned(caller.visibility.of_store(wanted))
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
             span = question.records.range

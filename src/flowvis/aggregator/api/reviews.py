@@ -61,10 +61,12 @@ class Reviews:
         access: Callable[[], Access],
         namespaces: Callable[[], Iterable[str]],
         clock: Callable[[], float] = time.monotonic,
+        cluster: Callable[[], str] = lambda: "",
     ) -> None:
-        """`namespaces` are all that there are now."""
+        """`namespaces` are all that there are now, in the cluster of this id."""
         self.stats = ReviewStats()
         self._access, self._namespaces, self._clock = access, namespaces, clock
+        self._cluster = cluster
         self._api: KubernetesApi | None = None
         self._known: OrderedDict[bytes, _Answer] = OrderedDict()
         self._unknown: OrderedDict[bytes, _Answer] = OrderedDict()
@@ -159,7 +161,8 @@ class Reviews:
             return EVERYTHING
         names = sorted(self._namespaces())
         allowed = await asyncio.gather(*(self._may_list_pods(subject, name) for name in names))
-        return Visibility.of(name for name, may in zip(names, allowed, strict=True) if may)
+        seen = (name for name, may in zip(names, allowed, strict=True) if may)
+        return Visibility.of(seen, self._cluster())
 
     async def _may_list_pods(self, subject: Mapping[str, Any], namespace: str) -> bool:
         """Whether somebody may list the Pods of a namespace, of all where that is empty."""

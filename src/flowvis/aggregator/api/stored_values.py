@@ -84,8 +84,9 @@ class StoredValues:
         about = _about(name)
         if about is None:
             return Counter()
-        allowed = condition(caller.visibility.restrict(EVERYTHING))
-        key = (name, caller.visibility)
+        visibility = caller.visibility
+        allowed = condition(visibility.of_store(visibility.restrict(EVERYTHING)))
+        key = (name, visibility)
         known = self._remembered.get(key)
         if known is None or (time.monotonic() - known.asked >= KEPT_S and known.task.done()):
             before = known.found if known else Counter[str]()

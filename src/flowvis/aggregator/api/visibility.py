@@ -16,11 +16,13 @@ class Visibility:
     """The namespaces whose flows somebody may see; None: all, and what is of no namespace."""
 
     namespaces: frozenset[str] | None = None
+    cluster: str = ""
+    """The id of the cluster that the namespaces are of; "": of any."""
 
     @classmethod
-    def of(cls, namespaces: Iterable[str]) -> "Visibility":
-        """Return that of some namespaces; of none, where there are none."""
-        return cls(frozenset(name for name in namespaces if name))
+    def of(cls, namespaces: Iterable[str], cluster: str = "") -> "Visibility":
+        """Return that of some namespaces of a cluster; of none, where there are none."""
+        return cls(frozenset(name for name in namespaces if name), cluster)
 
     @property
     def all(self) -> bool:
@@ -47,10 +49,23 @@ class Visibility:
         mine = self.filter()
         return asked if mine is None else mine & asked
 
+    def of_store(self, restricted: Filter) -> Filter:
+        """Return which of the records that may be seen are meant of a store.
+
+        That may have those of other clusters, whose namespaces are others by the same names. What
+        passes by here is all of this one.
+        """
+        return restricted if self.namespaces is None else of_cluster(restricted, self.cluster)
+
     @cached_property
     def _filter(self) -> Filter:
         names = tuple(Value(name) for name in sorted(self.namespaces or ()))
         return Comparison("namespace", Operator.IN, names)
+
+
+def of_cluster(asked: Filter, cluster: str) -> Filter:
+    """Return which of some records are of the cluster of an id; all where there is none."""
+    return Comparison("cluster", Operator.IS, (Value(cluster),)) & asked if cluster else asked
 
 
 EVERYTHING = Visibility()

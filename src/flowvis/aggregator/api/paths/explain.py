@@ -77,14 +77,14 @@ class _Explain:
         return answers.document(found)
 
     async def _stored(self, caller: Caller, request: web.Request) -> Asked:
-        """Find the newest record that is asked for."""
+        """Find the newest record that is asked for, of the cluster whose policies we know."""
 
         def parse(
             parameters: Mapping[str, str], condition: Condition, now_ms: int, stored: Stored
         ) -> PageQuestion:
             return PageQuestion.parse({**parameters, "limit": "1"}, condition, now_ms, stored)
 
-        page = await self._questions.found(parse, caller, request)
+        page = await self._questions.found(parse, caller, request, own=True)
         if not page["rows"]:
             raise Problem("not-found", "no record of this range matches: widen it (from, to)")
         names = (column["name"] for column in page["columns"])

@@ -29,7 +29,8 @@ def routes(questions: Questions, policies: Policies) -> list[Route]:
                 parameters, condition, now_ms, known, since, stored=stored
             )
 
-        return await questions.ask(parse, caller, request)
+        # Another cluster has policies of its own, also by the same names.
+        return await questions.ask(parse, caller, request, own=True)
 
     return [
         Route(

@@ -115,7 +115,7 @@ def made_of() -> dict[str, Any]:
     """Return what tells whether a directory has what is filled here, in tables as of now."""
     features = Features(
         "", codecs=True, ttl=True, deduplication=True, asynchronous=True,
-        experimental_low_cardinality=False, divides=True, projections=True,
+        experimental_low_cardinality=False, divides=True, projections=True, merges_projections=True,
     )  # fmt: skip
     layout = TableLayout(DATABASE)
     statements = [
@@ -144,6 +144,10 @@ def fill(store: EmbeddedStore) -> None:
             _insert(store, batch, batch_id, rolled=hour == made)
             say(f"hour {hour} of {HOURS}")
     hour_s, day_s, begin_s = 3600, 86_400, EPOCH_MS // 1000
+    with store.session() as session:  # what is copied has been merged, where it comes by and by
+        session.query(
+            f"ALTER TABLE {BY_HOUR.name} MODIFY SETTING materialize_projections_on_insert = 1"
+        )
     for rollup in ROLLUPS:
         for hours in range(HOURS - MADE_HOURS, 0, -MADE_HOURS):
             _repeat(store, rollup, begin_s, MADE_HOURS, hours * hour_s)

@@ -12,6 +12,7 @@ import pytest
 
 from flowvis.addresses import parse_network
 from flowvis.batch import Batch
+from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import DAY_S, HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
@@ -73,8 +74,15 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         batch = records(700, number)
         _settle(batch)
         insert_rolled(store, batch, BatchId("w", END_S, number))
+    merge(store)
     yield store
     store.close()
+
+
+def merge(store: Store) -> None:
+    """Have projections made of what was rolled."""
+    assert isinstance(store, EmbeddedStore)
+    store.optimize()
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +101,7 @@ def days(request: pytest.FixtureRequest) -> Iterator[Store]:
             moved = batch[column].astype(np.int64) + moved_s * unit
             batch[column][:] = np.maximum(moved, 0).astype(batch[column].dtype)
         insert_rolled(store, batch, BatchId("w", END_S, number))
+    merge(store)
     yield store
     store.close()
 
@@ -261,16 +270,16 @@ def test_names_of_networks_are_those_of_the_records(store: Store, small: str, ro
 @pytest.mark.parametrize(
     ("kind", "parameters", "text", "projection"),
     [
-        (GraphQuestion, {}, "", "conversations"),
-        (GraphQuestion, {"source": "src.namespace", "target": "service"}, "", "conversations"),
-        (TableQuestion, {"measure": "bothOctets,denied,records"}, "", "conversations"),
+        (GraphQuestion, {}, "", "pairs"),
+        (GraphQuestion, {"source": "src.namespace", "target": "service"}, "", "pairs"),
+        (TableQuestion, {"measure": "bothOctets,denied,records"}, "", "pairs"),
         (
             TableQuestion,
             {"by": "dst.workload,src.namespace", "interval": "1h"},
             "",
-            "conversations",
+            "pairs",
         ),
-        (TableQuestion, {"by": "type"}, "namespace = shop and service is empty", "conversations"),
+        (TableQuestion, {"by": "type"}, "namespace = shop and service is empty", "pairs"),
         (TableQuestion, {"by": "src.policy,verdict"}, "verdict = denied", "policies"),
         (GraphQuestion, {"source": "src.pod"}, "", "flow_hours"),
         (TableQuestion, {"by": "dst.node", "measure": "sources"}, "", "flow_hours"),
@@ -333,8 +342,8 @@ def test_graphs_of_days_are_those_of_the_records(days: Store, number: int) -> No
 @pytest.mark.parametrize(
     ("parameters", "text", "read"),
     [
-        ({"by": "src.workload,dst.workload"}, "", "conversations_by_day"),
-        ({"by": "dst.workload", "interval": "1d"}, "service is empty", "conversations_by_day"),
+        ({"by": "src.workload,dst.workload"}, "", "pairs_by_day"),
+        ({"by": "dst.workload", "interval": "1d"}, "service is empty", "pairs_by_day"),
         ({"by": "src.policy,verdict"}, "verdict = denied", "policies_by_day"),
         ({"by": "src.pod,dst.node"}, "", "by_day"),
         ({"by": "dst.port,protocol", "interval": "1d"}, "src.policy != deny-all", "by_day"),
@@ -356,6 +365,28 @@ def test_the_engine_takes_what_is_by_day_for_whole_days(
     alone, planned, _ = both(days, TableQuestion, asked, parse(text), DAYS_STORED)
     assert planned == alone
     assert sum(row[-1] for row in alone["rows"])
+
+
+def test_what_is_not_merged_yet_is_read_beside_projections(request: pytest.FixtureRequest) -> None:
+    request.param = "embedded"
+    store = open_store(replace(place(request, f"{DATABASE}_merged"), **FOREVER))
+    store.migrate()
+    for number in range(3):
+        batch = records(400, number)
+        _settle(batch)
+        insert_rolled(store, batch, BatchId("w", END_S, number))
+        if number == 1:
+            merge(store)
+    of = "active AND table = 'flow_hours' AND database = currentDatabase()"
+    sql = f"SELECT countIf(projections != []), count() FROM system.parts WHERE {of}"
+    assert store.query(sql).rows == [[1, 2]]
+    span = {"from": str((BEGIN_S - 800) * 1000), "to": str((END_S + 2800) * 1000)}
+    for by in ("src.workload,dst.workload", "src.policy,verdict", "src.pod,dst.port", "src.node"):
+        alone, planned, read = both(store, TableQuestion, {**span, "by": by})
+        assert read == {"flow_hours"}
+        assert planned == alone
+        assert sum(row[-1] for row in alone["rows"])
+    store.close()
 
 
 def test_no_measure_is_nothing(store: Store) -> None:

@@ -11,7 +11,6 @@ from flowvis.clickhouse.schema.ends import (
     NAMED_BY_POD,
     NODE,
     NUMBERS,
-    end_number_sql,
     kind_sql,
     node_sql,
     numbered,
@@ -98,13 +97,10 @@ def end(title: str, side: str) -> Label:
     )
 
 
-def levels(text: str, *, rolled: bool) -> dict[str, str]:
-    """Return what the columns in a query are called whose names end with the variable `level`.
-
-    It is one of records, or of a roll-up.
-    """
+def levels(text: str) -> dict[str, str]:
+    """Return what the columns in a query are called whose names end with the variable `level`."""
     made = {side: _names(side) for side in SIDES}
-    made |= {f"{side}_number": _numbers(side, rolled=rolled) for side in SIDES}
+    made |= {f"{side}_number": _numbers(side) for side in SIDES}
     return {
         f"{stem}_{level}": sql
         for stem, of_levels in made.items()
@@ -119,12 +115,12 @@ def _names(side: str) -> dict[str, str]:
     return {level: f"{side}{column}" for level, column in columns.items()}
 
 
-def _numbers(side: str, *, rolled: bool) -> dict[str, str]:
+def _numbers(side: str) -> dict[str, str]:
     """Return the number of an end at each level: the same where it is called the same."""
     namespace, pod = (f"cityHash64({side}{what})" for what in ("PodNamespace", "PodName"))
     return {
         "pod": numbered(side, f"cityHash64({namespace}, {pod})"),
-        "workload": end_number_sql(side) if rolled else NUMBERS[side],
+        "workload": NUMBERS[side],
         "namespace": numbered(side, namespace),
     }
 

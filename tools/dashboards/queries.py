@@ -77,7 +77,7 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     within = ranges.within(table, ranges.WHOLE if records.raw else "")
     wanted = "\n  AND ".join([within, *records.conditions])
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
-    named = levels(text, rolled=table.rolled) | ({} if table.rolled else columns_made_of(text))
+    named = levels(text) | ({} if table.rolled else columns_made_of(text))
     made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
     return _shortened(f"WITH {made}\n{text}" if made else text)
 

@@ -222,8 +222,15 @@ class EmbeddedStore:
 
     def optimize(self) -> None:
         """Merge all parts of each partition into one, as the engine does by and by."""
+        database, projections = self._settings.database, self._probe().projections
+        for rollup in ROLLUPS:
+            for each in rollup.projections if projections else ():  # merged is what has the same
+                self._execute(
+                    f"ALTER TABLE {database}.{rollup.name} MATERIALIZE PROJECTION {each.name}"
+                    " SETTINGS mutations_sync = 1"
+                )
         for table in (schema.TABLE, *(rollup.name for rollup in ROLLUPS)):
-            self._execute(f"OPTIMIZE TABLE {self._settings.database}.{table} FINAL")
+            self._execute(f"OPTIMIZE TABLE {database}.{table} FINAL")
 
     def close(self) -> None:
         """Close the directory, so that another process may open it."""

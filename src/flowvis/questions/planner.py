@@ -230,7 +230,7 @@ def reading(
     unsettled, lost = _unsettled(parts, stored, gone), tuple(_lost(parts, stored))
     if gone is not None and added_up:
         parts = tuple(_after(gone, parts)) or parts
-    if _by_day(needs, rolled, intervals):
+    if _by_day(rolled, intervals):
         parts = tuple(each for part in parts for each in part.days())
     return Reading(parts, gone, why, coarse, lost, unsettled)
 
@@ -242,23 +242,14 @@ def _after(gone: TimeRange, parts: Iterable[Part]) -> Iterator[Part]:
             yield replace(part, from_s=max(part.from_s, gone.to_s))
 
 
-def _by_day(needs: Needs, rolled: Sequence[str], intervals: Intervals | None) -> bool:
-    """Whether projections may have by day what is asked; else it would be cut in vain.
-
-    They may not after all: of some columns they have what tells ends apart.
-    """
+def _by_day(rolled: Sequence[str], intervals: Intervals | None) -> bool:
+    """Whether what is asked differs by day at most, and adds up: a projection has that by day."""
     if intervals is not None and (intervals.first_s % DAY_S or intervals.step_s % DAY_S):
         return False
-    return all(text in _SUMS for each in rolled for text in each.split(" + ")) and any(
-        needs <= columns for columns in _PROJECTED
-    )
+    return all(text in _SUMS for each in rolled for text in each.split(" + "))
 
 
 _SUMS = frozenset(column.name for column in SUMS)
-_PROJECTED = tuple(
-    frozenset(_IDENTIFIER.findall(" ".join(each.values))) for each in HOURS.projections
-)
-"""The columns that values of projections are made of."""
 
 
 def _read_from_s(parts: Sequence[Part], stored: Stored) -> int:

@@ -20,8 +20,10 @@ _ASKED = (
     _OF_ROLLS,
 )  # fmt: skip
 _OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
+_OF_MERGED_PROJECTIONS = {"materialize_projections_on_insert", "materialize_projections_on_merge"}
 _ASKED_OF_TABLES = (
     "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
+    *_OF_MERGED_PROJECTIONS,
 )  # fmt: skip
 
 
@@ -48,6 +50,8 @@ class Features:
     """There is a codec that divides by what all values of a column have in common (GCD)."""
     projections: bool = False
     """A table whose rows of one key become one may have projections, compressed as well."""
+    merges_projections: bool = False
+    """A part can get its projections when it is merged, and none when it is inserted."""
     chooses_selects: bool = False
     """It decides by itself whether it recognises a repeated INSERT SELECT, unless told."""
 
@@ -104,6 +108,7 @@ def probe(execute: Execute) -> Features:
         drops_parts=_number(version) >= _DROPPED_PARTS_SINCE,
         divides=_number(version) >= _DIVIDING_CODEC_SINCE,
         projections=tables >= _OF_PROJECTIONS,
+        merges_projections=tables >= _OF_MERGED_PROJECTIONS,
         chooses_selects=_OF_ROLLS in settings,
     )
 

@@ -157,7 +157,7 @@ class Migration:
             for statement in rollups.compress(layout, self.features, rollup, made, codecs):
                 self.execute(statement)
             if self.features.projections:
-                for statement in rollups.change_projections(layout, rollup, made):
+                for statement in rollups.change_projections(layout, self.features, rollup, made):
                     self.execute(statement)
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
             if layout.cluster:

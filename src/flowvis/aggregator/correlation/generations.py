@@ -13,7 +13,7 @@ from 0. It is no other connection as long as the other node's goes on: what over
 second is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from flowvis.aggregator.correlation.key import OLDEST, PREVIOUS, earlier, genera
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.refused import Refused
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.verdicts import end_verdicts, is_denied, join_verdicts
 from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
 
 
@@ -162,14 +163,16 @@ class Generations:
         """The slot of a record of a connection that is known; -1 if it is of none of them."""
         key, start = report.key, report.start
         known = current.starts(report.given)
+        begun = min(current.starts(), default=report.end + 1)
+        goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
+        if not known and previous >= 0 and report.end >= begun:
+            goes_on |= is_denied(self._live, previous, Sides.BOTH)
         possible = [] if known else [current]
-        for before in self._before(key, previous):
+        earlier_ones = self._before(key, previous)
+        for before in earlier_ones:
             starts = before.starts(before.given(report))
             if any(same_start(other, start) for other in starts):
-                slot = before.slot
-                begun = min(current.starts(), default=report.end)
-                goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-                return self._joined(slot, current.slot) if goes_on and slot == previous else slot
+                return self._joined(before, earlier_ones, current) if goes_on else before.slot
             if starts and start > max(starts):
                 break
             if starts:  # its node's connection before that one
@@ -179,7 +182,9 @@ class Generations:
         refused = self._refused.of(key)
         possible = [one for one in possible if not self._parted(one, report, refused)]
         nearest = min(possible, key=lambda one: one.distance(start), default=None)
-        return -1 if nearest is None else nearest.slot
+        if nearest is None:
+            return -1
+        return self._joined(nearest, earlier_ones, current) if goes_on else nearest.slot
 
     @staticmethod
     def _parted(one: _Connection, report: Report, refused: list[tuple[int, int]]) -> bool:
@@ -221,22 +226,41 @@ class Generations:
         """Whether a later start is that of the same connection in a conntrack that was flushed.
 
         It is if the other node has seen the connection go on after it: while one node has a tuple
-        in use no other connection has it.
+        in use no other connection has it. What was denied before can be let through, and be over,
+        within a moment.
         """
         live, rows = self._live, self._live.rows
         others = int(live.state[current]) >> FlowState.SIDES & Sides.BOTH & ~report.given
         ended = int(live.state[current]) >> FlowState.ENDS & Sides.BOTH
-        ends = [int(rows["sideEnd"][current][side]) for side in _each(others & ~ended)]
-        if report.given == Sides.BOTH or not any(e > report.start + OVERLAP_MS for e in ends):
+        ends = {side: int(rows["sideEnd"][current][side]) for side in _each(others)}
+        later = [side for side, end in ends.items() if end > report.start + OVERLAP_MS]
+        goes_on = any(not ended >> side & 1 for side in later)
+        if is_denied(live, current, report.given):
+            goes_on |= max(ends.values(), default=0) >= report.start
+        if report.given == Sides.BOTH or not goes_on:
             return False
         for side in _each(report.given):
             rows["sideStart"][current, side] = report.start
             for counter in COUNTED:  # from 0 again
                 rows[last(counter, SIDES[side])][current] = 0
+        end_verdicts(live, current, _each(report.given))
         return True
 
-    def _joined(self, previous: int, current: int) -> int:
-        """Make one of the previous connection and the current one; return its slot.
+    def _joined(
+        self, first: _Connection, earlier_ones: Sequence[_Connection], current: _Connection
+    ) -> int:
+        """Make one of the current connection and those before it, back to the first of them.
+
+        Return its slot: the other node's connection goes on in the current one.
+        """
+        if first is not current:
+            for before in earlier_ones[: earlier_ones.index(first) + 1]:
+                if not self._join(before.slot, current.slot):
+                    break
+        return current.slot
+
+    def _join(self, previous: int, current: int) -> bool:
+        """Make one of the previous connection and the current one, where that may be.
 
         Only the node that began anew had told of the current one. So its counters go on from 0, and
         what both rows have counted is counted: one node may have told what the other had not yet.
@@ -246,8 +270,10 @@ class Generations:
         sides = later >> FlowState.SIDES & Sides.BOTH
         alike = not ((first ^ later) & FlowState.REVERSED or (first | later) & FlowState.SHARED)
         if not alike or sides & ~(first >> FlowState.SIDES):  # what began before is still to come
-            return current
+            return False
+        join_verdicts(live, previous, live.rows[current], _each(sides))
         join_rows(live.rows[previous], live.rows[current], _each(sides))
+        first = int(live.state[previous])
         ends = sides << FlowState.ENDS
         state = first & ~ends | later & (ends | FlowState.UNWRITTEN)
         waiting = [live.cycle[slot] for slot in (previous, current) if _unwritten(live, slot)]
@@ -258,7 +284,7 @@ class Generations:
         live.forget(np.array([previous]))
         live.state[current], live.due[current] = state | FlowState.PREVIOUS, due
         live.seen[current], live.cycle[current] = seen, cycle
-        return current
+        return True
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""

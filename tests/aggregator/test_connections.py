@@ -279,6 +279,41 @@ def test_the_other_node_may_tell_of_it_only_after_a_flush(flushed: list[int]) ->
     assert {row["originalFlowsPresent"] for row in cluster.rows} == {2}
 
 
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize(("flushed", "turns"), [(3, 9), (15, 20), (2, 40)])
+def test_a_connection_may_be_over_soon_after_a_flush(first: int, flushed: int, turns: int) -> None:
+    """Before the other node has told that it went on: its last record says so."""
+    cluster = Cluster()
+    at = cluster.addresses
+    there = Connection(at["client"], at["server"], 40_000, 8080)
+    for turn in range(1, turns + 1):
+        now = T0 + STEP_MS * turn
+        since = turn - flushed if turn > flushed else turn
+        start = T0 + (STEP_MS * flushed + 200 if turn > flushed else 4)
+        listed = {
+            1: there.at(turn, 100 * turn, turn, 300 * turn, start_ns=T0 * 1_000_000),
+            2: there.at(
+                since,
+                100 * since,
+                since,
+                300 * since,
+                start_ns=start * 1_000_000,
+                id=turn > flushed,
+            ),
+        }
+        for number in (first, 3 - first):
+            cluster.poll(number, [listed[number]], now + number)
+        cluster.due(now + 100)
+    for turn in range(1, 4):  # listed no more
+        for number in (first, 3 - first):
+            cluster.poll(number, [], now + STEP_MS * turn + number)
+    cluster.due(now + 200_000)
+    cluster.end(now + 300_000)
+    for side in ("", "FromSourceNode", "FromDestinationNode"):
+        assert cluster.sum(f"octetDeltaCount{side}") == 100 * turns
+        assert cluster.sum(f"reverseOctetDeltaCount{side}") == 300 * turns
+
+
 def test_the_next_connection_may_be_the_other_way_round() -> None:
     """Both nodes agree each time: a row does not keep what the last connection was like."""
     cluster = Cluster()

@@ -26,7 +26,11 @@ from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.refused import Refused
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.aggregator.correlation.verdicts import end_verdicts, is_denied, join_verdicts
-from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
+from flowvis.native.contract.merge import APART_MS, OVERLAP_MS, FlowState, Sides, same_start
+
+ENDED_MS = 20_000
+"""By how much a connection that has ended overlaps with one that is the same: nodes' clocks may be
+apart, and some exporters notice an end only as they poll."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,14 +168,16 @@ class Generations:
         key, start = report.key, report.start
         known = current.starts(report.given)
         begun = min(current.starts(), default=report.end + 1)
-        goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-        if not known and previous >= 0 and report.end >= begun:
-            goes_on |= is_denied(self._live, previous, Sides.BOTH)
+        overlap_ms = report.end - begun if not known else 0
+        goes_on = overlap_ms > (ENDED_MS if report.ends else OVERLAP_MS)
+        let_through = not known and overlap_ms >= 0 and previous >= 0
+        let_through = let_through and is_denied(self._live, previous, Sides.BOTH)
         possible = [] if known else [current]
         earlier_ones = self._before(key, previous)
         for before in earlier_ones:
             starts = before.starts(before.given(report))
             if any(same_start(other, start) for other in starts):
+                goes_on |= let_through
                 return self._joined(before, earlier_ones, current) if goes_on else before.slot
             if starts and start > max(starts):
                 break
@@ -184,6 +190,7 @@ class Generations:
         nearest = min(possible, key=lambda one: one.distance(start), default=None)
         if nearest is None:
             return -1
+        goes_on = let_through or (goes_on and overlap_ms > APART_MS)  # as clocks may be apart
         return self._joined(nearest, earlier_ones, current) if goes_on else nearest.slot
 
     @staticmethod
@@ -233,8 +240,10 @@ class Generations:
         others = int(live.state[current]) >> FlowState.SIDES & Sides.BOTH & ~report.given
         ended = int(live.state[current]) >> FlowState.ENDS & Sides.BOTH
         ends = {side: int(rows["sideEnd"][current][side]) for side in _each(others)}
-        later = [side for side, end in ends.items() if end > report.start + OVERLAP_MS]
-        goes_on = any(not ended >> side & 1 for side in later)
+        goes_on = any(
+            end > report.start + (ENDED_MS if ended >> side & 1 else OVERLAP_MS)
+            for side, end in ends.items()
+        )
         if is_denied(live, current, report.given):
             goes_on |= max(ends.values(), default=0) >= report.start
         if report.given == Sides.BOTH or not goes_on:

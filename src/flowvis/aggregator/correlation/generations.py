@@ -26,6 +26,7 @@ from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.refused import Refused
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.aggregator.correlation.verdicts import end_verdicts, is_denied, join_verdicts
+from flowvis.fields import EndReason
 from flowvis.native.contract.merge import APART_MS, OVERLAP_MS, FlowState, Sides, same_start
 
 ENDED_MS = 20_000
@@ -253,7 +254,19 @@ class Generations:
             for counter in COUNTED:  # from 0 again
                 rows[last(counter, SIDES[side])][current] = 0
         end_verdicts(live, current, _each(report.given))
+        live.state[current] &= ~np.uint64(report.given << FlowState.ENDS)
+        self._take_back_end(current, EndReason.ACTIVE)
         return True
+
+    def _take_back_end(self, slot: int, reason: int) -> None:
+        """Give a flow another reason for its last record where no node says any more that it ended.
+
+        A kernel that is flushed ends the connection, and the exporter says so.
+        """
+        ended = int(self._live.state[slot]) >> FlowState.ENDS & Sides.BOTH
+        reasons = self._live.rows["flowEndReason"]
+        if not ended and reasons[slot] == EndReason.END:
+            reasons[slot] = reason
 
     def _joined(
         self, first: _Connection, earlier_ones: Sequence[_Connection], current: _Connection
@@ -289,10 +302,12 @@ class Generations:
         self.joined += len(waiting) == 2
         cycle = min(waiting, default=0)
         due, seen = min(live.due[[previous, current]]), max(live.seen[[previous, current]])
+        reason = int(live.rows["flowEndReason"][current])
         live.move(previous, current)
         live.forget(np.array([previous]))
         live.state[current], live.due[current] = state | FlowState.PREVIOUS, due
         live.seen[current], live.cycle[current] = seen, cycle
+        self._take_back_end(current, reason)
         return True
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.reversal import reverse_rows
@@ -22,6 +23,7 @@ REJECTED: Row = {
     "ingressNetworkPolicyRuleAction": RuleAction.REJECT,
     "tcpState": "",
 }
+SIDES = ("Source", "Destination")
 LET_THROUGH = {"flowStartMilliseconds": START_MS + 7000}
 
 
@@ -139,3 +141,23 @@ def test_a_retry_that_is_let_through_may_be_over_at_once() -> None:
             table.flows.add(batch, START_MS + 9000)
         written = [*table.due(10), *table.due(200)]
         assert written == [(1200, RuleAction.REJECT, "closed")]
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_what_an_aggregator_passes_on_is_denied_as_long_as_it_says_so(turn: bool) -> None:
+    """The other one has made one record of both nodes', and knows when it is over."""
+    table = Table()
+    both: Row = {"bothNodesCounted": 1}
+    if turn:  # so that the source is the second endpoint of the key
+        both |= {"sourceIP": "10.0.1.1", "destinationIP": "10.0.0.1"}
+    for seconds, octets, delta, verdict, said in (
+        (18, 300, 300, REJECTED, RuleAction.REJECT),
+        (80, 7400, 7100, {}, 0),
+        (140, 9400, 2000, {}, 0),
+        (200, 9500, 100, REJECTED, RuleAction.REJECT),
+    ):
+        counters = counted(octets, delta)
+        nodes = {f"{name}From{node}Node": counters[name] for name in counters for node in SIDES}
+        table.add(seconds, CLIENT | SERVER | both | counters | nodes | verdict)
+        ((found, action, _),) = [*table.due(seconds), *table.due(seconds + 60)]
+        assert (found, action) == (delta, said)

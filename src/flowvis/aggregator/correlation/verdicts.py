@@ -6,7 +6,7 @@ that nothing denies it any more. So a row forgets it: at once, or, where packets
 are still to be written, with that record.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.layout import HELD
 from flowvis.aggregator.correlation.relayed import STOPPED
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.batch import Column
 from flowvis.fields import Source
+from flowvis.ipfix.origin import AGGREGATED
 from flowvis.native.contract.merge import FlowState
 
 ENDING = 16
@@ -45,6 +47,27 @@ def end_verdicts(live: LiveRows, slot: int, sides: Sequence[int]) -> None:
                 live.state[slot] |= np.uint64(1 << ENDING << side)
             else:
                 _forget(live, np.array([slot]), side)
+
+
+def end_relayed_verdicts(
+    live: LiveRows,
+    columns: Mapping[str, Column],
+    slots: NDArray[np.int64],
+    turned: NDArray[np.bool_],
+) -> None:
+    """Let rows forget what another aggregator's records of both nodes say no more.
+
+    `turned`: which of the records have their source as the second endpoint of their key.
+    """
+    if AGGREGATED not in columns:
+        return
+    whole = (columns[AGGREGATED] != 0) & (slots >= 0)
+    whole[whole] = ((live.state[slots[whole]] & FlowState.REVERSED) != 0) == turned[whole]
+    for side, direction in enumerate(_DIRECTIONS):
+        action = f"{direction}NetworkPolicyRuleAction"
+        silent = np.unique(slots[whole & (columns[action] == 0)])
+        for slot in silent[np.isin(live.rows[action][silent], STOPPED)].tolist():
+            end_verdicts(live, slot, [side])
 
 
 def join_verdicts(live: LiveRows, slot: int, later: np.void, sides: Sequence[int]) -> None:

@@ -58,6 +58,20 @@ def test_the_configuration_wins_then_antrea_then_kube_system() -> None:
     assert identity.id() == SYSTEMS
 
 
+def test_records_of_the_cluster_may_have_any_id_that_it_had() -> None:
+    inventory = Inventory()
+    identity = ClusterIdentity(inventory)
+    assert identity.ids() == ()
+    inventory.upsert(namespace(), 0)
+    assert set(identity.ids()) == {"", SYSTEMS}
+    identity.antrea.upsert(config_map(), 0)
+    identity.configured = "east"  # from the start: what was written before may be Antrea's
+    assert set(identity.ids()) == {"", SYSTEMS, ANTREAS, "east"}
+    identity.configured = "west"
+    identity.antrea.delete(config_map(), 0)
+    assert set(identity.ids()) == {"", SYSTEMS, "east", "west"}
+
+
 def test_what_is_no_uuid_is_not_used_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     inventory = Inventory()
     inventory.upsert(namespace(), 0)

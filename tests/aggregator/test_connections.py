@@ -251,6 +251,69 @@ def test_a_conntrack_that_is_flushed_begins_the_connection_anew(
     assert {row["sourcePodName"] for row in cluster.rows} == {"client"}
 
 
+@pytest.mark.parametrize("flushed", [[2], [9], [30], [4, 13], [4, 9, 13]], ids=str)
+def test_the_other_node_may_tell_of_it_only_after_a_flush(flushed: list[int]) -> None:
+    """Its session was away, or its interval is longer."""
+    cluster, held = Cluster(), []
+    at = cluster.addresses
+    there = Connection(at["client"], at["server"], 7946, 7947, 17, tcp_state=None)
+    for turn in range(1, 40):
+        now = T0 + STEP_MS * turn
+        whole = there.at(turn, 100 * turn, turn, 300 * turn, start_ns=T0 * 1_000_000)
+        last = max((when for when in flushed if when < turn), default=0)
+        since = turn - last
+        start = (T0 + STEP_MS * last + (200 if last else 4)) * 1_000_000
+        counters = (since, 100 * since, since, 300 * since)
+        cluster.poll(2, [there.at(*counters, start_ns=start, id=last)], now)
+        cluster.tables[1].poll(entries(whole), now)
+        held.append((cluster.tables[1].due(now), now))
+        if turn in {flushed[-1] + 20, 39}:
+            for batch, told in held:
+                cluster.take(batch, 1, told)
+            held.clear()
+            cluster.due(now + 100)
+    cluster.end(now + 90_000)
+    sides = ("", "FromSourceNode", "FromDestinationNode")
+    assert [cluster.sum(f"octetDeltaCount{side}") for side in sides] == [3900] * 3
+    assert [cluster.sum(f"reverseOctetDeltaCount{side}") for side in sides] == [11_700] * 3
+    assert {row["originalFlowsPresent"] for row in cluster.rows} == {2}
+
+
+@pytest.mark.parametrize("first", [1, 2])
+@pytest.mark.parametrize(("flushed", "turns"), [(3, 9), (15, 20), (2, 40)])
+def test_a_connection_may_be_over_soon_after_a_flush(first: int, flushed: int, turns: int) -> None:
+    """Before the other node has told that it went on: its last record says so."""
+    cluster = Cluster()
+    at = cluster.addresses
+    there = Connection(at["client"], at["server"], 40_000, 8080)
+    for turn in range(1, turns + 1):
+        now = T0 + STEP_MS * turn
+        since = turn - flushed if turn > flushed else turn
+        start = T0 + (STEP_MS * flushed + 200 if turn > flushed else 4)
+        listed = {
+            1: there.at(turn, 100 * turn, turn, 300 * turn, start_ns=T0 * 1_000_000),
+            2: there.at(
+                since,
+                100 * since,
+                since,
+                300 * since,
+                start_ns=start * 1_000_000,
+                id=turn > flushed,
+            ),
+        }
+        for number in (first, 3 - first):
+            cluster.poll(number, [listed[number]], now + number)
+        cluster.due(now + 100)
+    for turn in range(1, 4):  # listed no more
+        for number in (first, 3 - first):
+            cluster.poll(number, [], now + STEP_MS * turn + number)
+    cluster.due(now + 200_000)
+    cluster.end(now + 300_000)
+    for side in ("", "FromSourceNode", "FromDestinationNode"):
+        assert cluster.sum(f"octetDeltaCount{side}") == 100 * turns
+        assert cluster.sum(f"reverseOctetDeltaCount{side}") == 300 * turns
+
+
 def test_the_next_connection_may_be_the_other_way_round() -> None:
     """Both nodes agree each time: a row does not keep what the last connection was like."""
     cluster = Cluster()

@@ -67,11 +67,18 @@ class Connection:
     nodes: tuple[int, ...]
     octets: int = 0
     reply: int = 0
-    ended: bool = False
+    ended_ms: int = 0
     reported: Counter[int] = field(default_factory=Counter)
     """Octets that each node has reported."""
     reply_reported: Counter[int] = field(default_factory=Counter)
     over: set[int] = field(default_factory=set)
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_ms > 0
+
+    def end(self, now_ms: int) -> None:
+        self.ended_ms = self.ended_ms or now_ms
 
     def record(self, node: int, now_ms: int) -> Row | None:
         """What a node has to report; None where nothing is new."""
@@ -89,7 +96,7 @@ class Connection:
             half = (SOURCE_HALF, DESTINATION_HALF)[self.nodes.index(node)]
         return half | self.named | {
             "flowStartMilliseconds": self.start + 3 * self.nodes.index(node),
-            "flowEndMilliseconds": now_ms,
+            "flowEndMilliseconds": self.ended_ms if ends else now_ms,
             "flowEndReason": EndReason.END if ends else EndReason.ACTIVE,
             "octetTotalCount": self.octets,
             "octetDeltaCount": octets,
@@ -274,7 +281,7 @@ class Delivery(RuleBasedStateMachine):
         """End a connection, and use its tuple again."""
         old = self.connections[which]
         if len(self.connections) < 5 and not old.ended:
-            old.ended = True
+            old.end(self.now_ms)
             self.now_ms += 2000
             self.connections.append(Connection(old.named, self.now_ms, old.nodes))
 
@@ -301,7 +308,7 @@ class Delivery(RuleBasedStateMachine):
     @rule(which=st.integers(0, 4))
     def disconnect(self, which: int) -> None:
         if which < len(self.connections):
-            self.connections[which].ended = True
+            self.connections[which].end(self.now_ms)
 
     def report(self, node: int) -> None:
         self.now_ms += 7
@@ -391,7 +398,7 @@ class Delivery(RuleBasedStateMachine):
         if not hasattr(self, "store"):
             return
         for connection in self.connections:
-            connection.ended = True
+            connection.end(self.now_ms)
         for node in (0, 1):
             self.report(node)
         for _ in range(self.rounds):

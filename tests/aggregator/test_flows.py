@@ -1006,3 +1006,28 @@ def test_a_decision_over_one_record_does_not_look_at_all_others(
     table.add(*(INTRA_NODE | counted(100) | start for start in starts))
     assert table.stats.reused == 39
     assert looked_at <= 3 * len(starts)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["the first record", "the other node's next"])
+def test_what_a_flushed_kernel_ended_goes_on(told: bool) -> None:
+    """Its exporter reports the end of what it knew; the connection has none yet."""
+    table = Table()
+    anew = start(71_000)
+    table.add(SOURCE_HALF | counted(600) | at(60), now=NOW)
+    table.add(DESTINATION_HALF | counted(600) | at(60), now=NOW)
+    assert table.only()["flowEndReason"] == EndReason.ACTIVE
+    table.add(DESTINATION_HALF | counted(700, 100) | at(70) | ENDED, now=NOW + 10_000)
+    if told:
+        table.add(DESTINATION_HALF | anew | counted(400) | at(110), now=NOW + 50_000)
+    table.add(SOURCE_HALF | counted(1200, 600) | at(120), now=NOW + 60_000)
+    table.add(DESTINATION_HALF | anew | counted(600) | at(130), now=NOW + 70_000)
+    reasons = [row["flowEndReason"] for row in table.due(NOW + 120_000)]
+    assert reasons == [EndReason.ACTIVE]
+    table.add(SOURCE_HALF | counted(1800, 600) | at(180), now=NOW + 130_000)
+    table.add(DESTINATION_HALF | anew | counted(1100, 500) | at(179), now=NOW + 130_000)
+    assert table.only(NOW + 180_500)["flowEndReason"] == EndReason.ACTIVE
+    table.add(SOURCE_HALF | counted(1900, 100) | at(190) | ENDED, now=NOW + 190_000)
+    assert table.due(NOW + 190_100) == []  # the other node has not told of its end
+    table.add(DESTINATION_HALF | anew | counted(1200, 100) | at(190) | ENDED, now=NOW + 191_000)
+    (last,) = table.due(NOW + 191_000)
+    assert (last["flowEndReason"], last["octetTotalCount"]) == (EndReason.END, 1900)

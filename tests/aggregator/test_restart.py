@@ -115,3 +115,26 @@ async def test_the_next_aggregator_goes_on(
     check_sums(aggregator, 3000)
     aggregator.books()
     await exporter.close()
+
+
+async def test_what_another_cluster_stored_of_the_same_addresses_is_not_ours(
+    aggregator: Aggregator,
+) -> None:
+    exporter = KeepingExporter(aggregator)
+    await exporter.connect()
+    await exporter.send(*halves(1), *halves(2))
+    await until(lambda: not exporter.kept)
+    await exporter.close()
+    await asyncio.to_thread(aggregator.stop)
+    aggregator.configure({"clusterID": "west"}, reported=False)
+    aggregator.start()
+    exporter = KeepingExporter(aggregator)
+    await exporter.connect()
+    await exporter.send(*halves(1))
+    await until(lambda: not exporter.kept)
+    check_sums(aggregator, 3000)
+    rows = aggregator.sql(
+        "SELECT clusterUUID, sum(octetDeltaCount) FROM flows GROUP BY 1 ORDER BY 1"
+    )
+    assert rows == [["east", 6000], ["west", 3000]]
+    await exporter.close()

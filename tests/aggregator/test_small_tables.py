@@ -56,7 +56,7 @@ class History:
         if former and self.now_ms - former[-1].start < 2500:
             return
         for one in former:
-            one.ended = True
+            one.end(self.now_ms)
         nodes = (
             self.random.choice([(0, 1), (0, 1), (0, 1), (0,)]) if not former else former[0].nodes
         )
@@ -64,7 +64,7 @@ class History:
 
     def end_one(self) -> None:
         if self.connections:
-            self.random.choice(self.connections).ended = True
+            self.random.choice(self.connections).end(self.now_ms)
 
     def count(self) -> None:
         for one in self.connections[-self.tuples :]:
@@ -118,7 +118,7 @@ class History:
 
     def finish(self) -> None:
         for one in self.connections:
-            one.ended = True
+            one.end(self.now_ms)
         for node in (0, 1):
             for one in self.connections:
                 record = one.record(node, self.now_ms) if node in one.nodes else None

@@ -60,9 +60,9 @@ def table() -> FlowTable:
     return table
 
 
-def write(table: FlowTable, store: Store, at_ms: int = NOW) -> None:
+def write(table: FlowTable, store: Store, at_ms: int = NOW, cluster: str = "a cluster") -> None:
     batch = table.flush(at_ms)
-    batch.columns["clusterId"][:] = table.strings.intern(b"a cluster")
+    batch.columns["clusterId"][:] = table.strings.intern(cluster.encode())
     store.insert(batch, BatchId("test", at_ms // 1000))
 
 
@@ -217,3 +217,26 @@ def test_only_what_is_asked_for(table: FlowTable, store: Store) -> None:
     assert not found(START_MS // 1000 + 61)
     keys[:, 17] ^= 1
     assert not found(START_MS // 1000)
+
+
+def test_of_other_clusters_is_nothing_known(store: Store) -> None:
+    """Their Pods may have the same addresses, and what they wrote last hides what we wrote."""
+    clusters = ["", "ours", "it's \\theirs"]
+    tables = [FlowTable(max_flows=64) for _ in clusters]
+    for later, (table, cluster) in enumerate(zip(tables, clusters, strict=True)):
+        record = INTRA_NODE | counted(11 + later) | {"flowEndMilliseconds": NOW + later}
+        table.add(exported(table.strings, record), NOW + later)
+        write(table, store, NOW + 1000 * later, cluster)
+    hashes = tuple_hashes(tables[0]._live.keys(np.array([0])))
+
+    def found(*clusters: str) -> list[int]:
+        wanted = Wanted(hashes, START_MS // 1000, clusters=clusters)
+        rows = flows(restore(known(store, wanted)))
+        return [int(octets) for octets in rows.rows(np.arange(len(rows)))["octetTotalCount"]]
+
+    assert found("", "ours") == [12]
+    assert found("ours") == [12]
+    assert found("") == [11]
+    assert found(clusters[2]) == [13]
+    assert found("nobody") == []
+    assert found() == [13]

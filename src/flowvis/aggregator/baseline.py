@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,7 +56,8 @@ class Past(Protocol):
 class StoredPast:
     """A store that is written to; `commits` is the page of the books of the way there.
 
-    `awaits` says whether it still lacks what an aggregator before us has left, or may be leaving.
+    `awaits` says whether it still lacks what an aggregator before us has left, or may be leaving,
+    `clusters` which ids the records of our cluster have; of any cluster, where there are none.
     """
 
     def __init__(
@@ -67,10 +68,11 @@ class StoredPast:
         tick_s: float = TICK_S,
         *,
         awaits: Callable[[], bool] = bool,
+        clusters: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._store, self._commits, self._table = store, commits, table
         self._tick_s = tick_s
-        self._awaits = awaits
+        self._awaits, self._clusters = awaits, clusters
 
     async def ready(self) -> None:
         """Wait until the store has what we wrote of flows that are forgotten here.
@@ -88,7 +90,8 @@ class StoredPast:
 
     async def last_written(self, inquiry: Inquiry) -> Flows:
         """Ask; StoreError."""
-        wanted = Wanted(tuple_hashes(inquiry.keys), inquiry.since_s, inquiry.crowded)
+        hashes, of = tuple_hashes(inquiry.keys), self._clusters()
+        wanted = Wanted(hashes, inquiry.since_s, inquiry.crowded, of)
         return await asyncio.to_thread(_last_written, self._store, wanted)
 
 

@@ -28,6 +28,7 @@ class ClusterIdentity:
         self.antrea = Contents(CONFIG_MAPS, ANTREA)
         self._inventory = inventory
         self._said = self._garbled = ""
+        self._ever: set[str] = set()
 
     def id(self) -> str:
         """Return it; "" while it is not known. What is new is logged."""
@@ -35,7 +36,17 @@ class ClusterIdentity:
         if found != self._said:
             self._said = found
             log.info("clusterId of records from now on: %s", found or "none")
+            self._ever.add(found)
         return found
+
+    def ids(self) -> tuple[str, ...]:
+        """Return all that records of the cluster may have as their id; () while it is not known.
+
+        It is another one before it is known, before Antrea's is, and before it was configured.
+        """
+        if not self.id():
+            return ()
+        return tuple(sorted({"", *self._ever, self._antreas(), self._systems()}))
 
     def observation_domain(self) -> int:
         """Return the number of an exporter that speaks for the cluster.

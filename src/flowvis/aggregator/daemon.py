@@ -398,6 +398,7 @@ class Aggregator:
                 self.ledger.stages.get("clickhouse"),
                 self.table,
                 awaits=lambda: lacks_spooled(self.destinations.current("clickhouse")),
+                clusters=self._identity.ids,
             )
         return self._checkpoints
 

@@ -14,6 +14,7 @@ from flowvis.aggregator.correlation.layout import COLUMNS, COUNTED
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.verdicts import end_relayed_verdicts
 from flowvis.aggregator.exporters import Doubt
 from flowvis.batch import Batch, Column
 from flowvis.fields import EndReason
@@ -112,6 +113,7 @@ class Arrivals:
         """Find or make the slots, with some free ones for connections that take over a tuple."""
         live = self._live
         self.slots[:] = live.place(self.keys, self._exporters, now_ms)
+        end_relayed_verdicts(live, self._columns, self.slots, self._reversed)
         if live.free >= len(self):
             return
         rows = np.flatnonzero(self.slots >= 0)

@@ -18,6 +18,7 @@ from flowvis.aggregator.correlation.key import OLDEST, generation
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows, is_written
+from flowvis.aggregator.correlation.verdicts import forget_verdicts
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 from flowvis.batch import SETTLED, Batch, Column
 from flowvis.counts import count, gauge
@@ -537,6 +538,7 @@ class FlowTable:
         """Copy flows into a batch and begin their next interval."""
         live = self._live
         copies, state, anew = self._merger.write(slots, at_ms)
+        forget_verdicts(live, slots, state)
         rows = copies.view(ROW).reshape(len(slots))
         batch = self._batch(rows, state)
         batch.mark = int(live.cycle[slots].min(initial=SETTLED))

@@ -13,7 +13,7 @@ from 0. It is no other connection as long as the other node's goes on: what over
 second is one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,13 @@ from flowvis.aggregator.correlation.key import OLDEST, PREVIOUS, earlier, genera
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.refused import Refused
 from flowvis.aggregator.correlation.rows import LiveRows
-from flowvis.native.contract.merge import OVERLAP_MS, FlowState, Sides, same_start
+from flowvis.aggregator.correlation.verdicts import end_verdicts, is_denied, join_verdicts
+from flowvis.fields import EndReason
+from flowvis.native.contract.merge import APART_MS, OVERLAP_MS, FlowState, Sides, same_start
+
+ENDED_MS = 20_000
+"""By how much a connection that has ended overlaps with one that is the same: nodes' clocks may be
+apart, and some exporters notice an end only as they poll."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,14 +168,18 @@ class Generations:
         """The slot of a record of a connection that is known; -1 if it is of none of them."""
         key, start = report.key, report.start
         known = current.starts(report.given)
+        begun = min(current.starts(), default=report.end + 1)
+        overlap_ms = report.end - begun if not known else 0
+        goes_on = overlap_ms > (ENDED_MS if report.ends else OVERLAP_MS)
+        let_through = not known and overlap_ms >= 0 and previous >= 0
+        let_through = let_through and is_denied(self._live, previous, Sides.BOTH)
         possible = [] if known else [current]
-        for before in self._before(key, previous):
+        earlier_ones = self._before(key, previous)
+        for before in earlier_ones:
             starts = before.starts(before.given(report))
             if any(same_start(other, start) for other in starts):
-                slot = before.slot
-                begun = min(current.starts(), default=report.end)
-                goes_on = not known and not report.ends and report.end > begun + OVERLAP_MS
-                return self._joined(slot, current.slot) if goes_on and slot == previous else slot
+                goes_on |= let_through
+                return self._joined(before, earlier_ones, current) if goes_on else before.slot
             if starts and start > max(starts):
                 break
             if starts:  # its node's connection before that one
@@ -179,7 +189,10 @@ class Generations:
         refused = self._refused.of(key)
         possible = [one for one in possible if not self._parted(one, report, refused)]
         nearest = min(possible, key=lambda one: one.distance(start), default=None)
-        return -1 if nearest is None else nearest.slot
+        if nearest is None:
+            return -1
+        goes_on = let_through or (goes_on and overlap_ms > APART_MS)  # as clocks may be apart
+        return self._joined(nearest, earlier_ones, current) if goes_on else nearest.slot
 
     @staticmethod
     def _parted(one: _Connection, report: Report, refused: list[tuple[int, int]]) -> bool:
@@ -221,22 +234,55 @@ class Generations:
         """Whether a later start is that of the same connection in a conntrack that was flushed.
 
         It is if the other node has seen the connection go on after it: while one node has a tuple
-        in use no other connection has it.
+        in use no other connection has it. What was denied before can be let through, and be over,
+        within a moment.
         """
         live, rows = self._live, self._live.rows
         others = int(live.state[current]) >> FlowState.SIDES & Sides.BOTH & ~report.given
         ended = int(live.state[current]) >> FlowState.ENDS & Sides.BOTH
-        ends = [int(rows["sideEnd"][current][side]) for side in _each(others & ~ended)]
-        if report.given == Sides.BOTH or not any(e > report.start + OVERLAP_MS for e in ends):
+        ends = {side: int(rows["sideEnd"][current][side]) for side in _each(others)}
+        goes_on = any(
+            end > report.start + (ENDED_MS if ended >> side & 1 else OVERLAP_MS)
+            for side, end in ends.items()
+        )
+        if is_denied(live, current, report.given):
+            goes_on |= max(ends.values(), default=0) >= report.start
+        if report.given == Sides.BOTH or not goes_on:
             return False
         for side in _each(report.given):
             rows["sideStart"][current, side] = report.start
             for counter in COUNTED:  # from 0 again
                 rows[last(counter, SIDES[side])][current] = 0
+        end_verdicts(live, current, _each(report.given))
+        live.state[current] &= ~np.uint64(report.given << FlowState.ENDS)
+        self._take_back_end(current, EndReason.ACTIVE)
         return True
 
-    def _joined(self, previous: int, current: int) -> int:
-        """Make one of the previous connection and the current one; return its slot.
+    def _take_back_end(self, slot: int, reason: int) -> None:
+        """Give a flow another reason for its last record where no node says any more that it ended.
+
+        A kernel that is flushed ends the connection, and the exporter says so.
+        """
+        ended = int(self._live.state[slot]) >> FlowState.ENDS & Sides.BOTH
+        reasons = self._live.rows["flowEndReason"]
+        if not ended and reasons[slot] == EndReason.END:
+            reasons[slot] = reason
+
+    def _joined(
+        self, first: _Connection, earlier_ones: Sequence[_Connection], current: _Connection
+    ) -> int:
+        """Make one of the current connection and those before it, back to the first of them.
+
+        Return its slot: the other node's connection goes on in the current one.
+        """
+        if first is not current:
+            for before in earlier_ones[: earlier_ones.index(first) + 1]:
+                if not self._join(before.slot, current.slot):
+                    break
+        return current.slot
+
+    def _join(self, previous: int, current: int) -> bool:
+        """Make one of the previous connection and the current one, where that may be.
 
         Only the node that began anew had told of the current one. So its counters go on from 0, and
         what both rows have counted is counted: one node may have told what the other had not yet.
@@ -246,19 +292,23 @@ class Generations:
         sides = later >> FlowState.SIDES & Sides.BOTH
         alike = not ((first ^ later) & FlowState.REVERSED or (first | later) & FlowState.SHARED)
         if not alike or sides & ~(first >> FlowState.SIDES):  # what began before is still to come
-            return current
+            return False
+        join_verdicts(live, previous, live.rows[current], _each(sides))
         join_rows(live.rows[previous], live.rows[current], _each(sides))
+        first = int(live.state[previous])
         ends = sides << FlowState.ENDS
         state = first & ~ends | later & (ends | FlowState.UNWRITTEN)
         waiting = [live.cycle[slot] for slot in (previous, current) if _unwritten(live, slot)]
         self.joined += len(waiting) == 2
         cycle = min(waiting, default=0)
         due, seen = min(live.due[[previous, current]]), max(live.seen[[previous, current]])
+        reason = int(live.rows["flowEndReason"][current])
         live.move(previous, current)
         live.forget(np.array([previous]))
         live.state[current], live.due[current] = state | FlowState.PREVIOUS, due
         live.seen[current], live.cycle[current] = seen, cycle
-        return current
+        self._take_back_end(current, reason)
+        return True
 
     def _succeed(self, key: NDArray[np.uint8], current: int, previous: int, now_ms: int) -> int:
         """Make the current connection the previous one, and its slot that of a new one."""

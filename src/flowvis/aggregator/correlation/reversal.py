@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.correlation.layout import COUNTED, HELD, SIDES, base, last
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.verdicts import ENDING
 from flowvis.batch import Column
 from flowvis.fields import COUNTERPARTS, Field, FlowType, Side
 from flowvis.native.contract.merge import FlowState, Sides
@@ -60,7 +61,7 @@ def reverse_rows(live: LiveRows, slots: NDArray[np.int64]) -> None:
 def _reversed_state(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The state of the same flows with client and server exchanged."""
     turned = state ^ np.uint64(FlowState.REVERSED)
-    for shift in (FlowState.SIDES, FlowState.ENDS, FlowState.LEANS):
+    for shift in (FlowState.SIDES, FlowState.ENDS, FlowState.LEANS, ENDING):
         both = np.uint64(Sides.BOTH << shift)
         one, other = (np.uint64(half << shift) for half in (Sides.SOURCE, Sides.DESTINATION))
         turned &= ~both

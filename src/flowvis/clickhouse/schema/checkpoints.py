@@ -14,6 +14,7 @@ from flowvis import checkpoint
 from flowvis.batch import Batch, Column
 from flowvis.clickhouse.schema.formulas import RATE_INTERVAL
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.tables import (
     INSERTED_SQL,
     PLAIN_CHECKPOINTS,
@@ -78,6 +79,9 @@ class Wanted:
     """Records that end before this are not looked at."""
     crowded: bool = False
     """Whether of each tuple only the last connections are asked for, at most OF_TUPLE rows."""
+    clusters: Sequence[str] = ()
+    """The ids of the cluster whose connections they are; of any, where there are none. A store may
+    have those of other clusters, between the same addresses."""
 
     @property
     def most_rows(self) -> int:
@@ -182,7 +186,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f"WITH {with_} SELECT {', '.join(selected)}"
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
-        f" AND {_HASH_SQL} IN {chosen}"
+        f" AND {_HASH_SQL} IN {chosen}{_of_clusters(wanted.clusters)}"
         f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
@@ -194,6 +198,10 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
 def room_for(sql: str) -> dict[str, int]:
     """The settings under which a server takes a question of any length."""
     return {"max_query_size": 2 * len(sql), "max_bytes_in_set": 0, "max_rows_in_set": 0}
+
+
+def _of_clusters(ids: Sequence[str]) -> str:
+    return f" AND clusterUUID IN ({', '.join(map(literal, ids))})" if ids else ""
 
 
 _STORED_AS_BYTES = {field.name for field in READ if field.kind is Kind.ADDRESS}

@@ -5,7 +5,7 @@ IPFIX is left out, and counted by what it looks like.
 """
 
 import struct
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
 
 MOST_MESSAGE = 65_535
 MOST_STREAMS = 65_536
+MOST_HELD = 256 << 20  # bytes of all streams: more, and the one that is silent longest is over
 MOST_AHEAD = 4 << 20  # bytes of a stream that are kept while some before them are missing
 
 _BEGINNING = HEADER.size + SET.size  # bytes that tell whether a message begins
@@ -41,7 +42,9 @@ class Messages:
         self.left_out: Counter[str] = Counter()
         self._port = port
         self._segments = Segments()
-        self._streams: dict[Endpoints, _Stream] = {}
+        self._streams: OrderedDict[Endpoints, _Stream] = OrderedDict()
+        """The one that is silent longest first."""
+        self._held = 0
 
     @property
     def truncated(self) -> int:
@@ -56,10 +59,8 @@ class Messages:
             for segment in self._segments.of(packet):
                 if self._port in {None, segment.endpoints.destination_port}:
                     yield from self._of(segment)
-        for endpoints, stream in self._streams.items():
-            for message in stream.rest():
-                yield Captured(time_ns, endpoints, message)
-            self._leave_out(GAPS, stream.broken)
+        while self._streams:
+            yield from self._end(next(iter(self._streams)), time_ns)
 
     def _of(self, segment: Segment) -> Iterator[Captured]:
         if segment.endpoints.protocol == UDP:
@@ -70,16 +71,27 @@ class Messages:
                 self.left_out[NETFLOW] += 1
             return
         stream = self._streams.get(segment.endpoints)
-        if stream is None or (segment.syn and stream.started):
-            if len(self._streams) >= MOST_STREAMS and stream is None:
-                return
-            if stream is not None:
-                self._leave_out(GAPS, stream.broken)
+        if stream is not None and segment.syn and stream.started:
+            yield from self._end(segment.endpoints, segment.time_ns)
+            stream = None
+        if stream is None:
             stream = self._streams[segment.endpoints] = _Stream()
-        before = stream.encrypted
+        self._streams.move_to_end(segment.endpoints)
+        before, held = stream.encrypted, stream.held
         for message in stream.take(segment):
             yield Captured(segment.time_ns, segment.endpoints, message)
+        self._held += stream.held - held
         self._leave_out(TLS, stream.encrypted and not before)
+        while len(self._streams) > MOST_STREAMS or self._held > MOST_HELD:
+            yield from self._end(next(iter(self._streams)), segment.time_ns)
+
+    def _end(self, endpoints: Endpoints, time_ns: int) -> Iterator[Captured]:
+        """Yield what a stream still has; what it lacks does not come any more."""
+        stream = self._streams.pop(endpoints)
+        self._held -= stream.held
+        for message in stream.rest():
+            yield Captured(time_ns, endpoints, message)
+        self._leave_out(GAPS, stream.broken)
 
     def _leave_out(self, why: str, really: bool) -> None:
         if really:
@@ -116,6 +128,11 @@ class _Stream:
     waiting: int = 0
     """Bytes in `ahead`."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that are no messages yet."""
+        return len(self.buffer) + self.waiting
+
     def take(self, segment: Segment) -> Iterator[bytes]:
         """Take a segment in; yield the messages that are whole then."""
         sequence = (segment.sequence + segment.syn) & 0xFFFFFFFF
@@ -134,6 +151,7 @@ class _Stream:
         while self.ahead:
             self._skip()
             yield from self._messages()
+        self.broken |= _begins(self.buffer)
 
     def _put(self, sequence: int, data: bytes) -> None:
         """Put bytes where they belong; what came before is left out."""

@@ -277,6 +277,27 @@ def test_other_streams_leave_room_for_those_of_ipfix(
     assert messages._held == len(messages._streams) == 0
 
 
+def test_what_lacks_every_other_piece_is_not_looked_through_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 4 MiB ahead, as a capture that lost much has them, each piece would take a millisecond."""
+    looked = 0
+    original = messages_module._ahead
+
+    def ahead(number: int, of: int) -> int:
+        nonlocal looked
+        looked += 1
+        return original(number, of)
+
+    monkeypatch.setattr(messages_module, "_ahead", ahead)
+    sent = [message(at) for at in range(4000)]
+    segments = stream(b"".join(sent), [2 * len(sent[0])])[1::2]
+    got, messages = found(written([ETHER / each for each in segments]))
+    assert got == [each for at, each in enumerate(sent) if at % 4 < 2]
+    assert messages.left_out == {"gaps": 1}
+    assert looked <= 10 * len(segments)
+
+
 def test_what_waits_for_missing_bytes_is_bounded() -> None:
     much = b"".join(message(at, 30_000) for at in range(120))
     segments = stream(much, [60_000])

@@ -8,6 +8,7 @@ import struct
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from flowvis.captures.files import Packet
 from flowvis.captures.packets import UDP, Endpoints, Segment, Segments
@@ -114,7 +115,8 @@ class _Stream:
     """One direction of a TCP connection."""
 
     next: int | None = None
-    """The sequence number of the first byte that has not come; None: none came."""
+    """The place of the first byte that has not come; None: none came. Of places the last 32 bits
+    are sequence numbers; they do not wrap."""
     started: bool = False
     encrypted: bool = False
     broken: bool = False
@@ -125,6 +127,9 @@ class _Stream:
     looked: int = 1
     """Where in the buffer the next message may begin, if none does at its front."""
     ahead: dict[int, bytes] = field(default_factory=dict)
+    """Pieces by their places."""
+    order: list[int] = field(default_factory=list)
+    """A heap of these places."""
     waiting: int = 0
     """Bytes in `ahead`."""
 
@@ -141,7 +146,7 @@ class _Stream:
         if not segment.data or self.encrypted or self.other:
             return
         self.started = True
-        self._put(sequence, segment.data)
+        self._put(self.next + _ahead(sequence, self.next), segment.data)
         if self.waiting > MOST_AHEAD:
             self._skip()
         yield from self._messages()
@@ -153,36 +158,43 @@ class _Stream:
             yield from self._messages()
         self.broken |= _begins(self.buffer)
 
-    def _put(self, sequence: int, data: bytes) -> None:
+    def _put(self, at: int, data: bytes) -> None:
         """Put bytes where they belong; what came before is left out."""
-        behind = _ahead(sequence, self.next or 0)
-        if behind > 0:
-            known = len(self.ahead.get(sequence, b""))
+        if at > self._place:
+            known = len(self.ahead.get(at, b""))
+            if not known:
+                heappush(self.order, at)
             if known < len(data):
-                self.ahead[sequence] = data
+                self.ahead[at] = data
                 self.waiting += len(data) - known
             return
-        self._append(data[-behind:])
-        while ready := [at for at in self.ahead if _ahead(at, self.next or 0) <= 0]:
-            for at in ready:
-                self._append(self._taken(at)[-_ahead(at, self.next or 0) :])
+        self._append(at, data)
+        while self.order and self.order[0] <= self._place:
+            self._append(*self._first())
 
-    def _taken(self, sequence: int) -> bytes:
-        data = self.ahead.pop(sequence)
+    @property
+    def _place(self) -> int:
+        return self.next or 0
+
+    def _first(self) -> tuple[int, bytes]:
+        """Take the first piece of those that are ahead."""
+        at = heappop(self.order)
+        data = self.ahead.pop(at)
         self.waiting -= len(data)
-        return data
+        return at, data
 
-    def _append(self, data: bytes) -> None:
-        self.buffer += data
-        self.next = ((self.next or 0) + len(data)) & 0xFFFFFFFF
+    def _append(self, at: int, data: bytes) -> None:
+        fresh = data[self._place - at :]
+        self.buffer += fresh
+        self.next = self._place + len(fresh)
 
     def _skip(self) -> None:
         """Go on after bytes that do not come any more, at the next message that begins a piece."""
         self.broken = True
         self.looked = 1
         self.buffer.clear()
-        self.next = min(self.ahead, key=lambda at: _ahead(at, self.next or 0))
-        self._put(self.next, self._taken(self.next))
+        self.next, data = self._first()
+        self._put(self.next, data)
 
     def _messages(self) -> Iterator[bytes]:
         buffer = self.buffer
@@ -217,6 +229,7 @@ class _Stream:
             self.other = True
         self.buffer.clear()
         self.ahead.clear()
+        self.order.clear()
         self.waiting = 0
         return False
 

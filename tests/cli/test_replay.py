@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +209,24 @@ def test_over_udp(capture: Path) -> None:
             data, (_, port) = sock.recvfrom(1 << 16)
             got.setdefault(port, []).append(data)
     assert list(got.values()) == SESSIONS
+
+
+def test_more_sessions_than_descriptors_at_first(tmp_path: Path) -> None:
+    """A cluster of a thousand nodes is a thousand sessions; shells give 1024 descriptors."""
+    path = tmp_path / "many.pcap"
+    writer = PcapWriter(str(path))
+    for port in range(1, 101):
+        ends = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=port, dport=4739)
+        writer.write(ETHER / ends / message(port))
+    writer.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        flowctl = f"{sys.executable} -m flowvis.cli.flowctl"
+        replayed = f"{flowctl} replay {path} --to 127.0.0.1:{sock.getsockname()[1]}:udp"
+        command = ["sh", "-c", f"ulimit -Sn 64; exec {replayed}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("100 messages (4000 bytes) of 100 sessions sent"), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_with_the_times_between_messages(capture: Path) -> None:

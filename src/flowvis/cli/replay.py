@@ -18,6 +18,7 @@ from flowvis.captures.packets import Endpoints
 from flowvis.cli.command import Commands, Connect
 from flowvis.errors import SystemRefused
 from flowvis.runtime.causes import cause_of
+from flowvis.runtime.listeners import raise_descriptor_limit
 from flowvis.transport.address import CollectorAddress, parse_collector_address
 from flowvis.transport.client import Client, Session
 from flowvis.transport.tls import TlsFiles
@@ -84,7 +85,8 @@ def run(options: argparse.Namespace) -> int:
     messages = Messages(options.port)
     sender = Replay(options)
     began = time.monotonic()
-    with _silent("asyncio", "flowvis.transport"):
+    with _silent("asyncio", "flowvis.transport", "flowvis.runtime"):
+        raise_descriptor_limit(MOST_SESSIONS)
         asyncio.run(sender.send(_read(options.file, messages)))
     took_s = time.monotonic() - began
     sent = sender.sent

@@ -201,7 +201,8 @@ Names that have one value in a record, and are no quantities, are dimensions: wh
   other that of the longest prefix. Pods and nodes have none, whatever range their address is in. It is looked up when
   somebody asks: a change renames what is stored as well.
 - `service`: `dns`, `kube-system/dns`, `kube-system/dns:udp`, `dns:udp`; what is left out may be anything.
-- `policy`: `allow-web`, `shop/allow-web`, `k8s:shop/allow-web`; `k8s` is NetworkPolicy, `antrea` and
+- `policy`: `allow-web` in any namespace or in none, `shop/allow-web` in this one, `/allow-web` in none, as those of
+  the whole cluster are, `k8s:shop/allow-web`; `k8s` is NetworkPolicy, `antrea` and
   `antrea-cluster` are Antrea's, `k8s-cluster` those of policy.networking.k8s.io.
 - `verdict` is what came of both policies: rejected, else dropped, else unenforced, else allowed, else none.
   `denied` is dropped or rejected.

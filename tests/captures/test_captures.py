@@ -59,10 +59,11 @@ def datagram(data: bytes, sport: int = 4000) -> Any:
         ETHER / Dot1Q(vlan=5),
         ETHER / Dot1Q(vlan=5, type=0x8100) / Dot1Q(vlan=6),
         CookedLinux(proto=0x800),
+        CookedLinux(proto=0x8100) / Dot1Q(vlan=5),
         Loopback(type=2),
         None,
     ],
-    ids=["ethernet", "vlan", "two vlans", "cooked", "loopback", "raw"],
+    ids=["ethernet", "vlan", "two vlans", "cooked", "cooked with a vlan", "loopback", "raw"],
 )
 @pytest.mark.parametrize("ng", [False, True], ids=["pcap", "pcapng"])
 def test_every_link(link: Any, ng: bool) -> None:
@@ -111,13 +112,22 @@ def test_fragments_are_put_together_once_all_are_there() -> None:
             return super().get(*at)
 
     pieces = Pieces()
-    datagram = packets_module._Datagram(pieces)
+    datagram = packets_module._Datagram(0, pieces)
     datagram.put(8 * 99, b"the last", more=False)
     for at in range(99):
         assert datagram.whole() is None
         datagram.put(8 * at, b"fragment", more=True)
     assert datagram.whole() == b"fragment" * 99 + b"the last"
     assert pieces.looked_at <= 2 * 100
+
+
+def test_fragments_of_another_datagram_of_their_number_are_no_part_of_it() -> None:
+    """A number comes again after 65,536 datagrams; the first fragment of one was not captured."""
+    ends = IP(src="10.0.0.1", dst="10.0.0.2", id=77) / UDP(sport=4000, dport=4739)
+    old, new = (fragment(ends / message(at, 700), fragsize=600) for at in (1, 2))
+    between = [datagram(message(3))] * 61
+    got, _ = found(written([ETHER / each for each in (*old[1:], *between, *new)]))
+    assert got == [message(3)] * 61 + [message(2, 700)]
 
 
 def test_what_is_no_ipfix_is_left_out_and_named() -> None:
@@ -225,6 +235,67 @@ def test_bytes_that_were_not_captured_cost_only_what_they_are_in() -> None:
     assert got[-10:] == SENT[-10:]
     assert set(got) < set(SENT)
     assert messages.left_out == {"gaps": 1}
+
+
+@pytest.mark.parametrize("after", [[], stream(TEXT, [700], first=5_000_000)], ids=["", "another"])
+@pytest.mark.parametrize("lost", [5, -1], ids=["in it", "its end"])
+def test_what_the_end_of_a_stream_lacks_is_said(lost: int, after: list[Any]) -> None:
+    segments = stream(TEXT, [200])
+    del segments[lost]
+    got, messages = found(written([ETHER / each for each in (*segments, *after)]))
+    ours = got[: len(got) - len(SENT)] if after else got
+    assert len(ours) > len(SENT) / 2
+    assert [each for each in SENT if each in ours] == ours
+    assert messages.left_out == {"gaps": 1}
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MOST_STREAMS", 50), ("MOST_HELD", 50 * 1448)], ids=["many", "large"]
+)
+def test_other_streams_leave_room_for_those_of_ipfix(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(messages_module, limit, most)
+    web = b"GET / HTTP/1.1\r\n" * 90
+    other = [stream(web, [1448], sport=port)[:2] for port in range(1, 200)]
+    late = stream(TEXT, [200])
+    woven = [each for pair in zip(other[60:], late, strict=False) for each in (*pair[0], pair[1])]
+    packets = [each for one in other[:60] for each in one] + woven + late[len(other) - 60 :]
+    messages = Messages()
+    file = io.BytesIO(written([ETHER / each for each in packets]))
+    most_seen = [0, 0]
+
+    def looked_at() -> Iterator[Packet]:
+        for packet in read_packets(file, "test"):
+            yield packet
+            held = sum(each.held for each in messages._streams.values())
+            assert messages._held == held
+            most_seen[:] = max(most_seen[0], len(messages._streams)), max(most_seen[1], held)
+
+    assert [each.data for each in messages.of(looked_at())] == SENT
+    assert most_seen[limit == "MOST_HELD"] <= most
+    assert messages._held == len(messages._streams) == 0
+
+
+def test_what_lacks_every_other_piece_is_not_looked_through_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 4 MiB ahead, as a capture that lost much has them, each piece would take a millisecond."""
+    looked = 0
+    original = messages_module._ahead
+
+    def ahead(number: int, of: int) -> int:
+        nonlocal looked
+        looked += 1
+        return original(number, of)
+
+    monkeypatch.setattr(messages_module, "_ahead", ahead)
+    sent = [message(at) for at in range(4000)]
+    segments = stream(b"".join(sent), [2 * len(sent[0])])[1::2]
+    got, messages = found(written([ETHER / each for each in segments]))
+    assert got == [each for at, each in enumerate(sent) if at % 4 < 2]
+    assert messages.left_out == {"gaps": 1}
+    assert looked <= 10 * len(segments)
 
 
 def test_what_waits_for_missing_bytes_is_bounded() -> None:

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from flowvis.cli.layout import Column, Layout
 from flowvis.cli.status import SESSION_COLUMNS
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
+from flowvis.transport.certificates import issue_ca
 from waiting import PATIENCE_S, until
 
 FLOW = {
@@ -480,6 +482,32 @@ def test_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert Path(written[0]).read_bytes() == ca
     client = x509.load_pem_x509_certificate((tmp_path / "certs" / "n2.crt").read_bytes())
     client.verify_directly_issued_by(x509.load_pem_x509_certificate(ca))
+
+
+def test_a_certificate_that_is_renewed_lasts_for_another_year(tmp_path: Path) -> None:
+    """A CA that ends when its first certificates do would make renewing these of no use."""
+    assert main(["certs", "--directory", str(tmp_path), "--client", "n"]) == 0
+    ca = x509.load_pem_x509_certificate((tmp_path / "ca.crt").read_bytes())
+    assert ca.not_valid_after_utc - datetime.now(UTC) > timedelta(days=9 * 365)
+
+
+@pytest.mark.parametrize("left", [20, 0], ids=["soon", "over"])
+def test_nothing_that_is_issued_outlasts_its_ca(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], left: int
+) -> None:
+    began = datetime.now(UTC) - timedelta(days=365 - left)
+    ca = issue_ca(now=began)
+    ca.write(tmp_path, "ca")
+    arguments = ["certs", "--directory", str(tmp_path), "--client", "n", "--server", "s"]
+    assert main(arguments) == (1 if left == 0 else 0)
+    end = ca.certificate.not_valid_after_utc
+    said = capsys.readouterr()
+    assert f"ca.crt end{'s' if left else 'ed'} at {end:%Y-%m-%d %H:%M}Z" in said.err
+    found = [tmp_path / name for name in ("n.crt", "s.crt") if (tmp_path / name).exists()]
+    assert len(found) == (2 if left else 0)
+    for path in found:
+        issued = x509.load_pem_x509_certificate(path.read_bytes())
+        assert issued.not_valid_after_utc == end
 
 
 @pytest.mark.parametrize(

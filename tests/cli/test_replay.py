@@ -3,6 +3,9 @@
 import argparse
 import asyncio
 import socket
+import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +20,7 @@ from flowvis.captures.messages import Captured
 from flowvis.captures.packets import Endpoints
 from flowvis.cli import replay
 from flowvis.cli.flowctl import main
+from flowvis.errors import SystemRefused
 from flowvis.transport.address import CollectorAddress
 from flowvis.transport.certificates import issue_ca, issue_client, issue_server
 from flowvis.transport.server import Peer, Server
@@ -51,6 +55,13 @@ def capture(tmp_path: Path) -> Path:
             writer.write(part)
     writer.close()
     return path
+
+
+ENDS = [Endpoints(6, "10.0.0.1", port, "10.0.0.2", 4739) for port in (1, 2, 3)]
+
+
+def options(address: CollectorAddress) -> argparse.Namespace:
+    return argparse.Namespace(to=address, dry_run=False, timed=False, server_name="")
 
 
 SESSIONS = [[message(first + at) for at in range(10)] for first in (100, 200, 300)]
@@ -124,6 +135,70 @@ def test_over_tls_with_our_certificate(
     assert collector.got[0].peer.subject == "replay"
 
 
+def test_a_collector_that_does_not_accept_our_certificate_has_read_nothing(
+    tmp_path: Path, collecting: Callable[..., Collector], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With TLS 1.3 it says so after all has been sent."""
+    ca = issue_ca()
+    root, _ = ca.write(tmp_path, "ca")
+    server = TlsFiles(root, *issue_server(ca, ["collector"]).write(tmp_path, "server"))
+    certificate, key = issue_client(issue_ca(), "replay").write(tmp_path, "client")
+    collector = collecting(server)
+    capture = tmp_path / "one.pcap"
+    writer = PcapWriter(str(capture))
+    writer.write(ETHER / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(dport=4739) / message(1))
+    writer.close()
+    to = ["--to", f"127.0.0.1:{collector.port}", "--server-name", "collector"]
+    ours = ["--ca", str(root), "--certificate", str(certificate), "--key", str(key)]
+    assert main(["replay", str(capture), *to, *ours]) == 1
+    assert not collector.got
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "the collector refuses: has it the CA of our certificate" in said.err
+    assert said.err.endswith("; 0 messages were sent before\n")
+
+
+async def test_a_collector_that_has_not_read_all_has_not_got_all() -> None:
+    """It ends the sessions when all has been sent, and what waits there is lost with them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def captured() -> Iterator[Captured]:
+            for ends in ENDS[:2]:
+                yield Captured(0, ends, message(0))
+            for _ in range(2):
+                sock, _ = listener.accept()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+
+        address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
+        sender = replay.Replay(options(address))
+        with pytest.raises(SystemRefused, match="2 of 2 sessions were not read to their end"):
+            await sender.send(captured())
+
+
+async def test_a_collector_that_never_ends_confirms_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "CLOSE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
+        sender = replay.Replay(options(address))
+        with pytest.raises(SystemRefused, match="1 of 1 sessions were not read to their end"):
+            await sender.send(iter([Captured(0, ENDS[0], message(0))]))
+
+
+def test_datagrams_that_came_in_fragments() -> None:
+    """And what came over TCP can be larger than what a path takes, as well."""
+    large = wire.message(wire.set_of(256, bytes(60_000)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sock.settimeout(PATIENCE_S)
+        address = CollectorAddress("127.0.0.1", sock.getsockname()[1], "udp")
+        asyncio.run(replay.Replay(options(address)).send(iter([Captured(0, ENDS[0], large)])))
+        assert sock.recv(1 << 16) == large
+
+
 def test_over_udp(capture: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
@@ -134,6 +209,24 @@ def test_over_udp(capture: Path) -> None:
             data, (_, port) = sock.recvfrom(1 << 16)
             got.setdefault(port, []).append(data)
     assert list(got.values()) == SESSIONS
+
+
+def test_more_sessions_than_descriptors_at_first(tmp_path: Path) -> None:
+    """A cluster of a thousand nodes is a thousand sessions; shells give 1024 descriptors."""
+    path = tmp_path / "many.pcap"
+    writer = PcapWriter(str(path))
+    for port in range(1, 101):
+        ends = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=port, dport=4739)
+        writer.write(ETHER / ends / message(port))
+    writer.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        flowctl = f"{sys.executable} -m flowvis.cli.flowctl"
+        replayed = f"{flowctl} replay {path} --to 127.0.0.1:{sock.getsockname()[1]}:udp"
+        command = ["sh", "-c", f"ulimit -Sn 64; exec {replayed}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("100 messages (4000 bytes) of 100 sessions sent"), done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_with_the_times_between_messages(capture: Path) -> None:
@@ -199,9 +292,8 @@ async def test_sessions_are_ended_side_by_side(monkeypatch: pytest.MonkeyPatch) 
 
     server = await asyncio.start_server(collect, "127.0.0.1", 0)
     address = CollectorAddress("127.0.0.1", server.sockets[0].getsockname()[1], "tcp")
-    sender = replay.Replay(argparse.Namespace(to=address, dry_run=False, timed=False))
-    ends = [Endpoints(6, "10.0.0.1", port, "10.0.0.2", 4739) for port in (1, 2, 3)]
-    captured = [Captured(0, each, message(0)) for each in ends]
+    sender = replay.Replay(options(address))
+    captured = [Captured(0, each, message(0)) for each in ENDS]
     await asyncio.wait_for(sender.send(iter(captured)), 30)
     server.close()
     assert sender.sent.total() == 3
@@ -212,10 +304,7 @@ def test_nobody_there(
     capture: Path,
     protocol: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     to = ["--to", f"127.0.0.1:{free_port()}:{protocol}", "--timed", "--speed", "100"]
-    with monkeypatch.context() as patch:
-        patch.setattr(replay, "CONNECT_S", 5.0)
-        assert main(["replay", str(capture), *to]) == 1
+    assert main(["replay", str(capture), *to]) == 1
     assert "onnection refused" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import asyncio
 import ipaddress
 import re
 import resource
@@ -12,19 +13,22 @@ from typing import Any
 import pytest
 
 from flowvis.aggregator.api.listeners import MAX_LOCAL
-from flowvis.aggregator.api.settings import ApiSettings
+from flowvis.aggregator.daemon import Aggregator
+from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.errors import SystemRefused
 from flowvis.runtime.http import ANSWERING, WAITING
 from flowvis.runtime.listeners import SPARE_DESCRIPTORS, listen, raise_descriptor_limit
-from flowvis.transport.datagram_server import OWN
+from flowvis.runtime.settings import load
+from flowvis.transport.datagram_server import OWN, DatagramServer
 from flowvis.transport.receiving import open_datagram_sockets
+from flowvis.transport.server import Server
 
 SCRIPT = """
 import logging, resource
 from flowvis.runtime.listeners import raise_descriptor_limit
 logging.basicConfig()
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, {hard}))
-print(raise_descriptor_limit(1000))
+print(raise_descriptor_limit({sessions}, {guests}))
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
@@ -127,15 +131,51 @@ def test_an_address_of_one_link() -> None:
     ids=["enough", "less", "little"],
 )
 def test_descriptors_are_raised_as_far_as_allowed(hard: int, soft: int, room: int) -> None:
-    command = [sys.executable, "-c", SCRIPT.format(hard=hard)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = raised(hard, sessions=1000, guests=256)
     assert list(map(int, done.stdout.split())) == [room, soft]
     assert (f"room for {room} sessions only" in done.stderr) == (room < 1000)
 
 
+@pytest.mark.parametrize(("hard", "soft"), [(9000, 3868), (3500, 3500)], ids=["enough", "less"])
+def test_there_are_descriptors_for_many_readers(hard: int, soft: int) -> None:
+    done = raised(hard, sessions=100, guests=3000)
+    assert list(map(int, done.stdout.split())) == [100, soft]
+    said = "room for fewer connections than are allowed: raise the limit of open files to 3868"
+    assert (said in done.stderr) == (hard == 3500)
+
+
+def raised(hard: int, *, sessions: int, guests: int) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.format(hard=hard, sessions=sessions, guests=guests)
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_an_aggregator_has_descriptors_for_the_connections_of_its_api(protocol: str) -> None:
+    text = f"""
+aggregatorTransportProtocol: {protocol}
+listen: {{address: 127.0.0.1, port: 0, maxSessions: 50}}
+apiServer: {{maxConnections: 1500}}
+"""
+    aggregator = Aggregator(load(AggregatorSettings, text.encode(), {}))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        asyncio.run(opened(aggregator.server))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert soft == SPARE_DESCRIPTORS + 1500 + (50 if protocol == "TCP" else 0)
+
+
+async def opened(server: Server | DatagramServer) -> None:
+    await server.start()
+    await server.stop()
+
+
 def test_there_are_descriptors_for_all_that_can_come_beside_sessions() -> None:
     """Else who fills all places for strangers keeps probes from being answered."""
-    taken = ApiSettings().max_connections + MAX_LOCAL + WAITING + ANSWERING + OWN
+    taken = MAX_LOCAL + WAITING + ANSWERING + OWN
     assert taken + 64 <= SPARE_DESCRIPTORS  # files, destinations, the API server
 
 

@@ -70,6 +70,11 @@ def problems(text: str, env: dict[str, str] | None = None) -> list[str]:
     return caught.value.problems
 
 
+@dataclass(frozen=True)
+class Unbounded:
+    rate: float = option(1.0, doc="A second", minimum=-(10.0**300), env="RATE")
+
+
 def read(text: str, env: dict[str, str] | None = None) -> Settings:
     return load(Settings, text.encode(), env or {})
 
@@ -150,6 +155,14 @@ def test_paths_that_are_none(text: str) -> None:
     with pytest.raises(SettingsError, match=r"path(s\[1\])?: '.*' is not allowed here: a path"):
         load(Places, text.encode(), {})
     assert load(Places, b'path: ""', {}) == Places()
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1.0e+999", str(2**1024 - 1)])
+def test_numbers_that_nothing_can_be_reckoned_with(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"rate: .* is not allowed here: a number, at least"):
+        load(Unbounded, f"rate: {text}".encode(), {})
+    with pytest.raises(SettingsError, match=r"rate: .* is not allowed here: a number, at least"):
+        load(Unbounded, b"", {"RATE": text})
 
 
 def test_options_that_do_not_go_together() -> None:

@@ -146,7 +146,7 @@ async def test_all_that_failed_is_in_the_message(pki: Pki) -> None:
         address = CollectorAddress("elsewhere", server.port)
         client = Client(address, pki.client, hosts=hosts)
         with pytest.raises((OSError, FlowvisError)) as caught:
-            await client._attempt()
+            await client.attempt()
         text = str(caught.value)
     assert "no.such.host.invalid: the name is not resolved: " in text
     assert "no..name: the name is not resolved: no name" in text
@@ -189,7 +189,7 @@ async def test_where_to_look_when_a_handshake_fails(pki: Pki, tmp_path: Path) ->
             address = CollectorAddress(name, server.port)
             client = Client(address, files, hosts=lambda _: loopback())
             with pytest.raises(OSError) as caught:  # noqa: PT011  its text is looked at
-                await client._attempt()
+                await client.attempt()
         return str(caught.value)
 
     async def loopback() -> list[str]:
@@ -209,7 +209,7 @@ async def test_where_to_look_when_a_handshake_fails(pki: Pki, tmp_path: Path) ->
         chatter = asyncio.create_task(greet(listener))
         address = CollectorAddress("127.0.0.1", listener.getsockname()[1])
         with pytest.raises(OSError, match="does it speak TLS at this port"):
-            await Client(address, pki.client)._attempt()
+            await Client(address, pki.client).attempt()
         await chatter
 
 

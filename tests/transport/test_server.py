@@ -1132,7 +1132,7 @@ def test_reads_grow_while_they_are_cheap_and_shrink_when_they_are_dear(
 
 
 def test_descriptors_are_left_for_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "raise_descriptor_limit", lambda _: 2)
+    monkeypatch.setattr(server_module, "raise_descriptor_limit", lambda *_: 2)
 
     async def main() -> None:
         handlers = Recorders()

@@ -18,6 +18,7 @@ def server(
     Sessions have `drain_s` to finish when it stops.
     """
     listen = settings.listen
+    guests = settings.api_server.max_connections
     if settings.aggregator_transport_protocol is Transport.UDP:
         return DatagramServer(
             collector.open_datagrams,
@@ -26,6 +27,7 @@ def server(
             limits=DatagramLimits(
                 sessions=listen.max_sessions,
                 sessions_per_address=listen.max_sessions_per_address,
+                guests=guests,
                 waiting_bytes=memory // 2,
                 template_bytes=memory // 4,
                 per_second=listen.udp.max_datagrams_per_second,
@@ -41,6 +43,7 @@ def server(
         limits=SessionLimits(
             sessions=listen.max_sessions,
             sessions_per_address=listen.max_sessions_per_address,
+            guests=guests,
             age_s=listen.max_session_age or None,
         ),
         drain_s=drain_s,

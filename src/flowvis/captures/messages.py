@@ -5,9 +5,10 @@ IPFIX is left out, and counted by what it looks like.
 """
 
 import struct
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from flowvis.captures.files import Packet
 from flowvis.captures.packets import UDP, Endpoints, Segment, Segments
@@ -15,6 +16,7 @@ from flowvis.native.contract.ipfix import FIRST_DATA_SET, HEADER, SET, VERSION
 
 MOST_MESSAGE = 65_535
 MOST_STREAMS = 65_536
+MOST_HELD = 256 << 20  # bytes of all streams: more, and the one that is silent longest is over
 MOST_AHEAD = 4 << 20  # bytes of a stream that are kept while some before them are missing
 
 _BEGINNING = HEADER.size + SET.size  # bytes that tell whether a message begins
@@ -41,7 +43,9 @@ class Messages:
         self.left_out: Counter[str] = Counter()
         self._port = port
         self._segments = Segments()
-        self._streams: dict[Endpoints, _Stream] = {}
+        self._streams: OrderedDict[Endpoints, _Stream] = OrderedDict()
+        """The one that is silent longest first."""
+        self._held = 0
 
     @property
     def truncated(self) -> int:
@@ -56,10 +60,8 @@ class Messages:
             for segment in self._segments.of(packet):
                 if self._port in {None, segment.endpoints.destination_port}:
                     yield from self._of(segment)
-        for endpoints, stream in self._streams.items():
-            for message in stream.rest():
-                yield Captured(time_ns, endpoints, message)
-            self._leave_out(GAPS, stream.broken)
+        while self._streams:
+            yield from self._end(next(iter(self._streams)), time_ns)
 
     def _of(self, segment: Segment) -> Iterator[Captured]:
         if segment.endpoints.protocol == UDP:
@@ -70,16 +72,27 @@ class Messages:
                 self.left_out[NETFLOW] += 1
             return
         stream = self._streams.get(segment.endpoints)
-        if stream is None or (segment.syn and stream.started):
-            if len(self._streams) >= MOST_STREAMS and stream is None:
-                return
-            if stream is not None:
-                self._leave_out(GAPS, stream.broken)
+        if stream is not None and segment.syn and stream.started:
+            yield from self._end(segment.endpoints, segment.time_ns)
+            stream = None
+        if stream is None:
             stream = self._streams[segment.endpoints] = _Stream()
-        before = stream.encrypted
+        self._streams.move_to_end(segment.endpoints)
+        before, held = stream.encrypted, stream.held
         for message in stream.take(segment):
             yield Captured(segment.time_ns, segment.endpoints, message)
+        self._held += stream.held - held
         self._leave_out(TLS, stream.encrypted and not before)
+        while len(self._streams) > MOST_STREAMS or self._held > MOST_HELD:
+            yield from self._end(next(iter(self._streams)), segment.time_ns)
+
+    def _end(self, endpoints: Endpoints, time_ns: int) -> Iterator[Captured]:
+        """Yield what a stream still has; what it lacks does not come any more."""
+        stream = self._streams.pop(endpoints)
+        self._held -= stream.held
+        for message in stream.rest():
+            yield Captured(time_ns, endpoints, message)
+        self._leave_out(GAPS, stream.broken)
 
     def _leave_out(self, why: str, really: bool) -> None:
         if really:
@@ -102,7 +115,8 @@ class _Stream:
     """One direction of a TCP connection."""
 
     next: int | None = None
-    """The sequence number of the first byte that has not come; None: none came."""
+    """The place of the first byte that has not come; None: none came. Of places the last 32 bits
+    are sequence numbers; they do not wrap."""
     started: bool = False
     encrypted: bool = False
     broken: bool = False
@@ -113,8 +127,16 @@ class _Stream:
     looked: int = 1
     """Where in the buffer the next message may begin, if none does at its front."""
     ahead: dict[int, bytes] = field(default_factory=dict)
+    """Pieces by their places."""
+    order: list[int] = field(default_factory=list)
+    """A heap of these places."""
     waiting: int = 0
     """Bytes in `ahead`."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that are no messages yet."""
+        return len(self.buffer) + self.waiting
 
     def take(self, segment: Segment) -> Iterator[bytes]:
         """Take a segment in; yield the messages that are whole then."""
@@ -124,7 +146,7 @@ class _Stream:
         if not segment.data or self.encrypted or self.other:
             return
         self.started = True
-        self._put(sequence, segment.data)
+        self._put(self.next + _ahead(sequence, self.next), segment.data)
         if self.waiting > MOST_AHEAD:
             self._skip()
         yield from self._messages()
@@ -134,37 +156,45 @@ class _Stream:
         while self.ahead:
             self._skip()
             yield from self._messages()
+        self.broken |= _begins(self.buffer)
 
-    def _put(self, sequence: int, data: bytes) -> None:
+    def _put(self, at: int, data: bytes) -> None:
         """Put bytes where they belong; what came before is left out."""
-        behind = _ahead(sequence, self.next or 0)
-        if behind > 0:
-            known = len(self.ahead.get(sequence, b""))
+        if at > self._place:
+            known = len(self.ahead.get(at, b""))
+            if not known:
+                heappush(self.order, at)
             if known < len(data):
-                self.ahead[sequence] = data
+                self.ahead[at] = data
                 self.waiting += len(data) - known
             return
-        self._append(data[-behind:])
-        while ready := [at for at in self.ahead if _ahead(at, self.next or 0) <= 0]:
-            for at in ready:
-                self._append(self._taken(at)[-_ahead(at, self.next or 0) :])
+        self._append(at, data)
+        while self.order and self.order[0] <= self._place:
+            self._append(*self._first())
 
-    def _taken(self, sequence: int) -> bytes:
-        data = self.ahead.pop(sequence)
+    @property
+    def _place(self) -> int:
+        return self.next or 0
+
+    def _first(self) -> tuple[int, bytes]:
+        """Take the first piece of those that are ahead."""
+        at = heappop(self.order)
+        data = self.ahead.pop(at)
         self.waiting -= len(data)
-        return data
+        return at, data
 
-    def _append(self, data: bytes) -> None:
-        self.buffer += data
-        self.next = ((self.next or 0) + len(data)) & 0xFFFFFFFF
+    def _append(self, at: int, data: bytes) -> None:
+        fresh = data[self._place - at :]
+        self.buffer += fresh
+        self.next = self._place + len(fresh)
 
     def _skip(self) -> None:
         """Go on after bytes that do not come any more, at the next message that begins a piece."""
         self.broken = True
         self.looked = 1
         self.buffer.clear()
-        self.next = min(self.ahead, key=lambda at: _ahead(at, self.next or 0))
-        self._put(self.next, self._taken(self.next))
+        self.next, data = self._first()
+        self._put(self.next, data)
 
     def _messages(self) -> Iterator[bytes]:
         buffer = self.buffer
@@ -199,6 +229,7 @@ class _Stream:
             self.other = True
         self.buffer.clear()
         self.ahead.clear()
+        self.order.clear()
         self.waiting = 0
         return False
 

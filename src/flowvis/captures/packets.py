@@ -11,9 +11,12 @@ from flowvis.captures.files import Packet
 TCP, UDP = 6, 17
 MOST_FRAGMENTED = 256  # datagrams whose other fragments are waited for
 MOST_DATAGRAM = 65_535
+WAITED_NS = 60 * 10**9  # for a datagram's other fragments: then its number is another one's
 
-_ETHERNET, _RAW, _LOOP, _SLL, _SLL2 = 1, {12, 14, 101, 228, 229}, {0, 108}, 113, 276
+_RAW, _LOOP, _SLL2 = {12, 14, 101, 228, 229}, {0, 108}, 276
 """LINKTYPE_...: what a capture on an interface of these kinds has."""
+_TAGGED = {1: 12, 113: 14}
+"""Ethernet and SLL: where the EtherType is, or tags of VLANs before it."""
 _IPV4, _IPV6, _VLANS = 0x0800, 0x86DD, {0x8100, 0x88A8, 0x9100}
 _FRAGMENT, _EXTENSIONS = 44, {0, 43, 60, 135}
 
@@ -42,13 +45,13 @@ class Segment:
     data: bytes
     sequence: int = 0
     syn: bool = False
-    fin: bool = False
 
 
 class Segments:
     """Finds segments in packets; IP fragments are put together."""
 
     def __init__(self) -> None:
+        self._time_ns = 0
         self.truncated = 0
         """Packets that were not captured whole: of these the rest is missing."""
         self._fragments: OrderedDict[tuple[bytes, bytes, int, int], _Datagram] = OrderedDict()
@@ -59,6 +62,7 @@ class Segments:
         if found is None:
             return
         kind, data = found
+        self._time_ns = packet.time_ns
         try:
             parts = self._ipv4(data) if kind == _IPV4 else self._ipv6(data)
             if parts is not None:
@@ -104,7 +108,9 @@ class Segments:
         self, key: tuple[bytes, bytes, int, int], offset: int, data: bytes, *, more: bool
     ) -> bytes | None:
         """Keep a fragment; return the whole when all are there."""
-        datagram = self._fragments.setdefault(key, _Datagram())
+        datagram = self._fragments.get(key)
+        if datagram is None or self._time_ns - datagram.began_ns > WAITED_NS:
+            datagram = self._fragments[key] = _Datagram(self._time_ns)
         datagram.put(offset, data, more=more)
         if len(self._fragments) > MOST_FRAGMENTED:
             self._fragments.popitem(last=False)
@@ -118,6 +124,7 @@ class Segments:
 class _Datagram:
     """Fragments of a datagram, by their offsets."""
 
+    began_ns: int = 0
     pieces: dict[int, bytes] = field(default_factory=dict)
     held: int = 0
     """Bytes of these; it is looked for the whole only when it may be there."""
@@ -143,13 +150,11 @@ class _Datagram:
 def _network(packet: Packet) -> tuple[int, bytes] | None:
     """Return the kind of network protocol (an EtherType) and its packet; None for others."""
     data, link = packet.data, packet.link
-    if link == _ETHERNET:
-        at = 12
+    if link in _TAGGED:
+        at = _TAGGED[link]
         while int.from_bytes(data[at : at + 2]) in _VLANS:
             at += 4
         kind, at = int.from_bytes(data[at : at + 2]), at + 2
-    elif link == _SLL:
-        kind, at = int.from_bytes(data[14:16]), 16
     elif link == _SLL2:
         kind, at = int.from_bytes(data[:2]), 20
     elif link in _RAW or link in _LOOP:
@@ -179,4 +184,4 @@ def _segment(
         return
     (sequence,) = struct.unpack_from("!I", payload, 4)
     size, flags = (payload[12] >> 4) * 4, payload[13]
-    yield Segment(time_ns, ends, payload[size:], sequence, bool(flags & 2), bool(flags & 1))
+    yield Segment(time_ns, ends, payload[size:], sequence, bool(flags & 2))

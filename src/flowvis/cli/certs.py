@@ -2,21 +2,31 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from flowvis.cli.command import Commands, Connect
 from flowvis.errors import SettingsError
-from flowvis.transport.certificates import Issued, issue_ca, issue_client, issue_server, load_ca
+from flowvis.transport.certificates import (
+    VALIDITY,
+    Issued,
+    issue_ca,
+    issue_client,
+    issue_server,
+    load_ca,
+)
 
 CA = "ca"  # the name of its files
+CA_VALIDITY = 10 * VALIDITY  # who renews what it signed does not replace it
 _HOST = re.compile(r"(\*\.)?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 DESCRIPTION = """\
-Issue certificates for one year. In the directory, ca.crt and ca.key are made if they are not there;
-each server and client becomes NAME.crt and NAME.key, its first name being the file's; what is there
-of that name is replaced, but never the CA.
+Issue certificates for one year. In the directory, ca.crt and ca.key are made if they are not there,
+for ten years; each server and client becomes NAME.crt and NAME.key, its first name being the
+file's; what is there of that name is replaced, but never the CA.
 """
 
 EXAMPLES = """\
@@ -66,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
     clients: list[str] = options.client
     _apart([*(names[0] for names in servers), *clients])
     ca = _ca(directory)
+    _mind_the_end(ca, directory)
     for names in servers:
         _report(*issue_server(ca, names).write(directory, _file(names[0])))
     for name in clients:
@@ -116,9 +127,21 @@ def _apart(names: Sequence[str]) -> None:
 def _ca(directory: Path) -> Issued:
     if (directory / "ca.key").exists() or (directory / "ca.crt").exists():
         return load_ca(directory)
-    ca = issue_ca()
+    ca = issue_ca(validity=CA_VALIDITY)
     _report(*ca.write(directory, CA))
     return ca
+
+
+def _mind_the_end(ca: Issued, directory: Path) -> None:
+    """Say that what is issued lasts for less than a year, as its CA does; SettingsError if over."""
+    end = ca.certificate.not_valid_after_utc
+    left = end - datetime.now(UTC)
+    way = "make another in another directory; a file of both is tls.ca until all have new ones"
+    if left <= timedelta(0):
+        raise SettingsError([f"{directory}/ca.crt ended at {end:%Y-%m-%d %H:%M}Z: {way}"])
+    if left < VALIDITY:
+        text = f"{directory}/ca.crt ends at {end:%Y-%m-%d %H:%M}Z, and so does this: {way}"
+        print(f"flowctl: {text}", file=sys.stderr)
 
 
 def _file(name: str) -> str:

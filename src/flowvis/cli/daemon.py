@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from flowvis.cli.output import said
+from flowvis.cli.start import end_by_signals
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime import logs, settings
 from flowvis.runtime.build import version_text
@@ -63,7 +64,7 @@ class DaemonCommand(Generic[S]):
     def main(self, arguments: Sequence[str] | None = None) -> int:
         """Run the daemon, or check its configuration; return the exit code."""
         if arguments is None:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `serve` takes it: no traceback
+            end_by_signals()  # until `serve` takes them
         options = self._parser().parse_args(arguments)
         if options.command == "run":
             ignore(signal.SIGHUP)  # before the file is read: what it asks for is done then

@@ -3,7 +3,6 @@
 import argparse
 import os
 import re
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from typing import NoReturn
 from flowvis.cli import completing, target
 from flowvis.cli.client import Refused
 from flowvis.cli.output import said
+from flowvis.cli.start import end_by_signals
 from flowvis.errors import FlowvisError, SettingsError
 from flowvis.runtime.extras import extra
 from flowvis.runtime.visible import visible
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code."""
     if arguments is None:
         arguments = sys.argv[1:]
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing here is left half done: no traceback
+        end_by_signals()  # nothing here is left half done
     try:
         return said("flowctl", partial(_run, arguments))
     except KeyboardInterrupt:

@@ -2,16 +2,15 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from flowvis.captures.files import read_packets
 from flowvis.captures.messages import GAPS, NETFLOW, TLS, Captured, Messages
@@ -19,8 +18,9 @@ from flowvis.captures.packets import Endpoints
 from flowvis.cli.command import Commands, Connect
 from flowvis.errors import SystemRefused
 from flowvis.runtime.causes import cause_of
+from flowvis.runtime.listeners import raise_descriptor_limit
 from flowvis.transport.address import CollectorAddress, parse_collector_address
-from flowvis.transport.datagrams import DatagramConnection
+from flowvis.transport.client import Client, Session
 from flowvis.transport.tls import TlsFiles
 
 DESCRIPTION = """\
@@ -40,7 +40,6 @@ examples:
 exit codes: 0 done, 1 an error, or nothing to send, 2 wrong usage
 """
 
-CONNECT_S = 10.0
 CLOSE_S = 10.0  # for a collector to read what it was sent
 MOST_SESSIONS = 4096
 
@@ -86,8 +85,9 @@ def run(options: argparse.Namespace) -> int:
     messages = Messages(options.port)
     sender = Replay(options)
     began = time.monotonic()
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # errors are the command's to tell
-    asyncio.run(sender.send(_read(options.file, messages)))
+    with _silent("asyncio", "flowvis.transport", "flowvis.runtime"):
+        raise_descriptor_limit(MOST_SESSIONS)
+        asyncio.run(sender.send(_read(options.file, messages)))
     took_s = time.monotonic() - began
     sent = sender.sent
     verb = "found" if options.dry_run else "sent"
@@ -107,6 +107,19 @@ def run(options: argparse.Namespace) -> int:
     return 0 if sent else 1
 
 
+@contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    """Have these say nothing in the log meanwhile: errors are the command's to tell."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def _read(path: Path, messages: Messages) -> Iterator[Captured]:
     try:
         if str(path) == "-":
@@ -118,16 +131,6 @@ def _read(path: Path, messages: Messages) -> Iterator[Captured]:
             yield from messages.of(read_packets(file, str(path)))
     except OSError as error:
         raise SystemRefused(f"{path}: cannot be read: {error.strerror}") from error
-
-
-class Session(Protocol):
-    """A transport session with the collector."""
-
-    async def send(self, message: bytes) -> None:
-        """Send a message; OSError when that is not possible."""
-
-    async def close(self) -> None:
-        """End it, when all is sent."""
 
 
 @dataclass
@@ -143,7 +146,6 @@ class Replay:
         """Send all; SystemRefused says why not."""
         first_ns: int | None = None
         began = time.monotonic()
-        address = self.options.to
         try:
             for message in captured:
                 if not self.options.dry_run:
@@ -151,100 +153,52 @@ class Replay:
                         first_ns = message.time_ns if first_ns is None else first_ns
                         after_s = (message.time_ns - first_ns) / 1e9 / self.options.speed
                         await asyncio.sleep(max(began + after_s - time.monotonic(), 0))
-                    await (await self._session(message.endpoints)).send(message.data)
+                    await self._send(message)
                 self.sent[message.endpoints] += 1
                 self.octets += len(message.data)
-        except (OSError, TimeoutError) as error:
-            done = f"{self.sent.total()} messages were sent before"
-            raise SystemRefused(f"{address}: {cause_of(error, CONNECT_S)}; {done}") from error
+            await self._finish()
         finally:
-            await asyncio.gather(*map(_closed, self._sessions.values()))
+            for session in self._sessions.values():
+                session.close()
 
-    async def _session(self, endpoints: Endpoints) -> Session:
-        session = self._sessions.get(endpoints)
-        if session is None:
-            if len(self._sessions) >= MOST_SESSIONS:
-                raise SystemRefused(
-                    f"more than {MOST_SESSIONS} sessions in the capture: choose some by --port"
-                )
-            async with asyncio.timeout(CONNECT_S):
-                session = await self._open(self.options.to)
-            self._sessions[endpoints] = session
-        return session
-
-    async def _open(self, address: CollectorAddress) -> Session:
-        if address.protocol == "udp":
-            return await Datagrams.to(address)
-        context = None
-        if address.protocol == "tls":
-            options = self.options
-            context = TlsFiles(options.ca, options.certificate, options.key).client_context()
-        reader, writer = await asyncio.open_connection(
-            address.dns_name,
-            address.port,
-            ssl=context,
-            server_hostname=(self.options.server_name or address.dns_name) if context else None,
-        )
-        return Stream(reader, writer)
-
-
-async def _closed(session: Session) -> None:
-    with contextlib.suppress(OSError, TimeoutError):
-        await session.close()
-
-
-class Stream:
-    """A session over TCP or TLS."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    async def send(self, message: bytes) -> None:
-        """Send a message; wait while the collector is slow."""
-        if self._reader.at_eof():
-            raise ConnectionResetError("the collector ended the session")
-        self._writer.write(message)
-        await self._writer.drain()
-
-    async def close(self) -> None:
-        """End it, and wait until the collector has read all."""
-        async with asyncio.timeout(CLOSE_S):
-            if self._writer.can_write_eof():
-                self._writer.write_eof()
-                await self._reader.read()
-            self._writer.close()
-            await self._writer.wait_closed()
-
-
-class Datagrams:
-    """A session over UDP."""
-
-    def __init__(self, connection: DatagramConnection) -> None:
-        self._connection = connection
-
-    @classmethod
-    async def to(cls, address: CollectorAddress) -> "Datagrams":
-        """Open one with a port of its own."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(address.dns_name, address.port, type=socket.SOCK_DGRAM)
-        family, _, _, _, place = found[0]
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+    async def _send(self, message: Captured) -> None:
+        session = self._sessions.get(message.endpoints)
         try:
-            sock.setblocking(False)
-            sock.connect(place)
-            return cls(DatagramConnection(sock, lambda _: None))
-        except BaseException:
-            sock.close()
-            raise
+            if session is None:
+                session = await self._open()
+                self._sessions[message.endpoints] = session
+            if not await session.send(message.data):
+                raise ConnectionError(session.detail)
+        except OSError as error:
+            done = f"{self.sent.total()} messages were sent before"
+            raise SystemRefused(f"{self.options.to}: {cause_of(error)}; {done}") from error
 
-    async def send(self, message: bytes) -> None:
-        """Send a message, not faster than a collector with the usual buffers reads."""
-        if not await self._connection.send(message):
-            raise ConnectionError(self._connection.detail)
+    async def _open(self) -> Session:
+        if len(self._sessions) >= MOST_SESSIONS:
+            raise SystemRefused(
+                f"more than {MOST_SESSIONS} sessions in the capture: choose some by --port"
+            )
+        options, files = self.options, None
+        if options.to.protocol == "tls":
+            files = TlsFiles(options.ca, options.certificate, options.key)
+        return await Client(
+            options.to, files, server_name=options.server_name, fragments=True
+        ).attempt()
 
-    async def close(self) -> None:
-        """End it: nobody can say whether all arrived."""
-        self._connection.close()
+    async def _finish(self) -> None:
+        """End all sessions, side by side; SystemRefused where not all has been read, it seems.
+
+        Over UDP nobody can know.
+        """
+        streams = [each for each in self._sessions.values() if not each.datagrams]
+        ended = await asyncio.gather(*(each.finish(CLOSE_S) for each in streams))
+        failed = [each for each, well in zip(streams, ended, strict=True) if not well]
+        if failed:
+            why = failed[0].detail or "it has not ended them in good order"
+            raise SystemRefused(
+                f"{self.options.to}: all was sent, but {len(failed)} of {len(streams)} sessions "
+                f"were not read to their end, as far as the collector tells: {why.lower()}"
+            )
 
 
 def _address(text: str) -> CollectorAddress:

@@ -14,7 +14,7 @@ from flowvis.errors import SystemRefused
 log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # a whole cluster that reconnects at once; the kernel's somaxconn is below
-SPARE_DESCRIPTORS = 1024  # for all that is not a session: the API's connections, queues of UDP
+SPARE_DESCRIPTORS = 768  # for what no setting tells the number of: probes, queues of UDP, files
 ACCEPTS = 8  # per wake-up, half a millisecond: a storm of connects does not stop the records
 ACCEPT_PAUSE_S = 1.0  # when the process is out of file descriptors
 
@@ -160,19 +160,21 @@ def _listener(family: int, place: Place) -> socket.socket:
     return listener
 
 
-def raise_descriptor_limit(sessions: int) -> int:
+def raise_descriptor_limit(sessions: int, guests: int = 0) -> int:
     """Allow the process the descriptors that its sessions need, as far as the system lets it.
 
-    Return for how many sessions there is room: the rest of the process needs some as well, and
-    gets half of what there is where that is less.
+    `guests`: connections that others take in. Return for how many sessions there is room: the rest
+    of the process needs some as well, and gets half of what there is where that is less.
     """
-    wanted = sessions + SPARE_DESCRIPTORS
+    spare = SPARE_DESCRIPTORS + guests
+    wanted = sessions + spare
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return sessions
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    room = max(most - SPARE_DESCRIPTORS, most // 2)
+    room = max(most - spare, most // 2)
     if most < wanted:
-        log.warning("room for %d sessions only: raise the limit of open files", room)
+        short = f"{room} sessions only" if room < sessions else "fewer connections than are allowed"
+        log.warning("room for %s: raise the limit of open files to %d", short, wanted)
     return min(room, sessions)

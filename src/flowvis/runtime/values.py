@@ -1,7 +1,7 @@
 """One value of an option: from YAML to its type and back, and what is allowed, in words."""
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -94,7 +94,16 @@ def _typed(slot: Slot, hint: Any, raw: Any) -> Any:
         return _path(slot, _expect(slot, raw, str))
     if hint is int:
         raw = _whole(raw)
-    return float(_expect(slot, raw, int | float)) if hint is float else _expect(slot, raw, hint)
+    kind = int | float if hint is float else hint
+    value = _expect(slot, raw, kind)
+    return _finite(slot, value) if hint is float else value
+
+
+def _finite(slot: Slot, raw: float) -> float:
+    """Make a number a float; of one without an end, of NaN too, nothing can be reckoned."""
+    if not abs(raw) <= sys.float_info.max:
+        raise ValueError(allowed(slot))
+    return float(raw)
 
 
 def _path(slot: Slot, text: str) -> Path:
@@ -135,8 +144,6 @@ def _one_of(slot: Slot, members: Mapping[str, T], raw: Any) -> T:
 
 def _in_range(slot: Slot, value: Any) -> bool:
     about = slot.about
-    if isinstance(value, float) and math.isnan(value):
-        return False
     low = about.minimum is None or value >= about.minimum
     return low and (about.maximum is None or value <= about.maximum)
 

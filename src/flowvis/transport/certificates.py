@@ -66,11 +66,13 @@ class Issued:
         return certificate, key
 
 
-def issue_ca(name: str = "flowvis", *, now: datetime | None = None) -> Issued:
+def issue_ca(
+    name: str = "flowvis", *, now: datetime | None = None, validity: timedelta = VALIDITY
+) -> Issued:
     """Make a CA that signs servers and clients, and no other CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _builder(name, key, _name(name), now, VALIDITY)
+        _builder(name, key, _name(name), now, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs_certificates=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -85,7 +87,10 @@ def issue_server(
     now: datetime | None = None,
     validity: timedelta = VALIDITY,
 ) -> Issued:
-    """Make a server certificate for DNS names and IP addresses; the first is its common name."""
+    """Make a server certificate for DNS names and IP addresses; the first is its common name.
+
+    It ends with its CA at the latest.
+    """
     alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
     purpose = ExtendedKeyUsageOID.SERVER_AUTH
     return _issue(ca, names[0], purpose, alternatives, now=now, validity=validity)
@@ -98,7 +103,10 @@ def issue_client(
     now: datetime | None = None,
     validity: timedelta = VALIDITY,
 ) -> Issued:
-    """Make a client certificate; the common name is what the server's log calls the peer."""
+    """Make a client certificate; the common name is what the server's log calls the peer.
+
+    It ends with its CA at the latest.
+    """
     return _issue(ca, name, ExtendedKeyUsageOID.CLIENT_AUTH, None, now=now, validity=validity)
 
 
@@ -160,6 +168,8 @@ def _issue(
     validity: timedelta,
 ) -> Issued:
     key = ec.generate_private_key(ec.SECP256R1())
+    now = now or datetime.now(UTC)
+    validity = min(validity, ca.certificate.not_valid_after_utc - now)
     builder = (
         _builder(name, key, ca.certificate.subject, now, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -160,7 +160,7 @@ class Client:
             self.stats.attempts += 1
             self._redirected.clear()
             try:
-                session = await self._attempt()
+                session = await self.attempt()
             except _OfferRefused:
                 self._offers = False
                 continue
@@ -295,8 +295,11 @@ class Client:
         self._certificates = TlsReloader(tls, server=False) if tls else None
         self._server_name = server_name or address.dns_name
 
-    async def _attempt(self) -> Session:
-        """Try each address of the collector once; OSError has a text for each that failed."""
+    async def attempt(self) -> Session:
+        """Try each address of the collector once; OSError has a text for each that failed.
+
+        The session is the caller's.
+        """
         context = self._context()
         problems: list[str] = []
         for hosts in _together(await self._hosts(self.address)):
@@ -340,7 +343,7 @@ class Client:
                 await connection.establish()
         except (OSError, PeerError) as error:
             connection.close()
-            if self._offers and NO_PROTOCOL in str(error):
+            if self._offers and self._on_data is not None and NO_PROTOCOL in str(error):
                 raise _OfferRefused from error
             problems.append(f"{place}: {cause_of(error, CONNECT_S)}{_remedy(error)}")
             return None

@@ -20,6 +20,7 @@ from flowvis.counts import count, counts_by_reason, gauge
 from flowvis.errors import PeerError
 from flowvis.ipfix.limits import ASSURED_TEMPLATE_BYTES
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.listeners import raise_descriptor_limit
 from flowvis.runtime.logs import LimitedLog
 from flowvis.transport.admission import Admission
 from flowvis.transport.receiving import Datagram, DatagramSocket, open_datagram_sockets, sender_of
@@ -54,6 +55,8 @@ class DatagramLimits:
     sessions: int = 4096
     sessions_per_address: int | None = None
     """By default half of `sessions`."""
+    guests: int = 0
+    """Connections that others of this process take in: there are descriptors for these."""
     waiting_bytes: int = 32 << 20
     """Of all datagrams that wait for their turn, shared among addresses."""
     template_bytes: int = 16 << 20
@@ -325,6 +328,7 @@ class DatagramServer:
 
     async def start(self) -> None:
         """Listen; SystemRefused says what is in the way."""
+        raise_descriptor_limit(0, self.limits.guests)
         self._sockets = open_datagram_sockets(self._host, self._port, self.limits.buffer_bytes)
         self._port = self.port
         loop = asyncio.get_running_loop()

@@ -102,7 +102,7 @@ class Server:
 
     def _limit(self, limits: SessionLimits) -> None:
         """Set limits, lowered to the descriptors that there are: probes need some as well."""
-        room = raise_descriptor_limit(limits.sessions)
+        room = raise_descriptor_limit(limits.sessions, limits.guests)
         limits = replace(limits, sessions=min(limits.sessions, room))
         self._common.limits = self.admission.limits = limits
 

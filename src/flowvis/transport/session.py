@@ -43,6 +43,8 @@ class SessionLimits:
     """One for each node of the largest clusters; a session takes some 70 KiB."""
     sessions_per_address: int | None = None
     """Nodes behind one NAT share an address; by default half of `sessions`."""
+    guests: int = 0
+    """Connections that others of this process take in: there are descriptors for these as well."""
     handshakes: int = 512
     """Under way at once from addresses that no records came from, and as many from others."""
     hello_s: float = 3.0

@@ -107,9 +107,7 @@ def decide(found: Found, names: Names, now: datetime) -> NextWrite | Authority:
         return NextWrite(_config_map(found.published, names, state.bundle), reason)
     problem = _client_problem(found.client, state.signing, now)
     if problem:
-        client = issue_client(
-            state.signing, CLIENT_NAME, now=now, validity=_longest(state.signing, now)
-        )
+        client = issue_client(state.signing, CLIENT_NAME, now=now)
         secret = _secret(found.client, names.namespace, names.client_secret, _pair(client))
         return NextWrite(secret, f"the exporters' certificate was issued: {problem}")
     return authority
@@ -120,7 +118,7 @@ def renewed_server(
 ) -> Issued:
     """Return the server's certificate: the one that it has, or a new one where that is due."""
     if issued is None or _due(issued.certificate, signing, now):
-        return issue_server(signing, names, now=now, validity=_longest(signing, now))
+        return issue_server(signing, names, now=now)
     return issued
 
 
@@ -236,10 +234,6 @@ def _due(certificate: x509.Certificate, signing: Issued, now: datetime) -> bool:
     ends = certificate.not_valid_after_utc
     gain = min(now + VALIDITY, signing.certificate.not_valid_after_utc) - ends
     return now >= ends - RENEW and gain >= GAIN
-
-
-def _longest(signing: Issued, now: datetime) -> timedelta:
-    return min(VALIDITY, signing.certificate.not_valid_after_utc - now)
 
 
 def _issued(texts: Mapping[str, bytes], certificate_key: str, key_key: str) -> Issued:

@@ -29,7 +29,7 @@ from .records import records
 
 HOSTILE = (
     'src.label.app ~ "((a?){30}){30}x"',
-    'src.label.app ~ "(.*a.{20}){3}x"',
+    " or ".join(f'src.label.app ~ "(.*a.{{{n}}}){{3}}x"' for n in range(10, 40)),
     " or ".join(f'src.label.app ~ "[ab]*a[ab]{{{n}}}c"' for n in range(100, 150)),
 )
 

@@ -206,9 +206,9 @@ def test_a_malformed_event_asks_for_a_poll(
     kernel: Conntrack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Damaged:
-        def read(self, decoder: EntryDecoder) -> int:
+        def read(self, decoder: EntryDecoder) -> tuple[int, bool]:
             decoder.feed(b"\3" + bytes(19))
-            return 0
+            return 0, False
 
         def dropped(self) -> int:
             return 0

@@ -3,8 +3,10 @@
 import asyncio
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from flowvis.conntrack.sources.source import Conntrack
 from flowvis.conntrack.sources.sysctls import ROOT
 from flowvis.delivery.queue import Queue
 from flowvis.errors import SystemRefused
+from flowvis.exporter import watch
 from flowvis.exporter.export import Exporter
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.enrich import PlainHost
@@ -198,6 +201,61 @@ async def test_events_behind_many_of_other_zones_are_heard(
             end_connection(port)
     assert deltas(traffic.rows(collector)) == traffic.expected
     assert node.watch.stats.polls == 2  # when it began and when it was stopped
+
+
+async def test_events_that_never_pause_hold_up_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy node there is one more whenever one looks."""
+    async with exporting(poll_s=0.05) as (node, _):
+        read, ports = node.conntrack.read_events, iter(range(1, 1 << 16))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, monkeypatch.context() as m:
+
+            def one_more() -> Entries:
+                client.sendto(b"", ("127.0.0.1", next(ports)))
+                return read()
+
+            m.setattr(node.conntrack, "read_events", one_more)
+            polls = node.watch.stats.polls
+            await until(lambda: node.watch.stats.polls >= polls + 5)
+    assert node.conntrack.stats.events >= 5
+
+
+@pytest.mark.parametrize("room", [1 << 16, 7])
+async def test_events_are_read_while_the_kernel_lists_its_table(
+    room: int, traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps few for who does not read; they are taken in after what it listed."""
+    monkeypatch.setattr(watch, "HELD_EVENTS", room)
+    async with exporting(poll_s=3600.0) as (node, collector):
+        listed, go_on = threading.Event(), threading.Event()
+        whole, stats, known = node.conntrack.poll, node.conntrack.stats, len(node.table)
+
+        def slow() -> Entries:
+            monkeypatch.setattr(node.conntrack, "poll", whole)
+            entries = whole()
+            listed.set()
+            go_on.wait()
+            return entries
+
+        monkeypatch.setattr(node.conntrack, "poll", slow)
+        node.watch.poll_every(3600.0)
+        await until(listed.is_set)
+        before = stats.events
+
+        def heard(events: int) -> bool:
+            return stats.events - before >= events
+
+        try:
+            for number in range(5):
+                traffic.send(range(number, number + 1), 100)
+                port = traffic.clients[number].getsockname()[1]
+                await asyncio.to_thread(end_connection, port)
+                await until(partial(heard, min(2 * number + 2, room)))
+            assert len(node.table) == known
+        finally:
+            go_on.set()
+        await until(lambda: counted(collector, traffic) == traffic.expected)
+        assert (stats.lost_events, node.table.stats.vanished) == (0, 0)
+        assert {row["flowEndReason"] for row in traffic.rows(collector)} == {3}
 
 
 async def test_lost_events_are_made_up_for_by_a_poll(

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from flowvis.runtime.logs import LimitedLog
 log = logging.getLogger(__name__)
 
 EVENT_PAUSE_S = 0.1  # in which events gather: what is done for each batch costs half a millisecond
+EVENT_READS = 64  # one after the other, of 256 KiB: more than the kernel keeps for us
+HELD_EVENTS = 65_536  # 11 MB; read while the kernel is asked for its table
 RESYNC_S = 1.0  # at least between two polls, however often events are lost
 OCCUPANCY_POLLS = 2  # of which one is a look who fills the table, too: 0.2 us an entry
 
@@ -55,8 +58,9 @@ class Watch:
     """Component: keeps the table as the kernel says.
 
     Events that come during a poll are applied after it, as the poll may show a connection that has
-    ended meanwhile. A connection's end is reported before the kernel stops listing it; so what is
-    missing after those events was not reported.
+    ended meanwhile; they are read at once, as the kernel keeps a second of a busy node's at most
+    and the dump of a large table takes as long. A connection's end is reported before the kernel
+    stops listing it; so what is missing after those events was not reported.
     """
 
     name = "watch"
@@ -84,6 +88,7 @@ class Watch:
         self._lock = asyncio.Lock()
         self._said_uncounted = False
         self._log = LimitedLog(log, burst=1)
+        self._held: deque[Entries] = deque()  # events that were read during a poll
         self._lost = False  # something that the kernel reported: poll again
         self._hurry = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -124,6 +129,8 @@ class Watch:
                 self._stop_s,
             )
             await self._end_tasks()
+            while self._held:
+                self._take(self._table.event, self._held.popleft())
         self._conntrack.close()
 
     async def _end_tasks(self) -> None:
@@ -154,27 +161,51 @@ class Watch:
             interrupted = self._conntrack.stats.interrupted
             began = time.monotonic()
             try:
-                entries, held, maximum = await asyncio.to_thread(self._list)
+                entries, held, maximum = await self._listed()
             except SystemRefused as refusal:
                 self.stats.failures += 1
                 text = "connections not polled: %s"
                 self._log.log(logging.ERROR, "conntrack", text, refusal)
+                await self._drain()
                 return
             self.stats.listed = len(entries)
             self.stats.held, self.stats.maximum = held, maximum
             self._look_who(entries)
             self._table.closed_after(self._conntrack.closed_s())
-            if not self._take(self._table.poll, entries):
+            taken = self._take(self._table.poll, entries)
+            await self._drain()
+            if not taken:
                 return  # what it did not come to is not gone: the next poll shows it
             self._say_uncounted()
-            if self._events:
-                await self._drain()
             if self._conntrack.stats.interrupted == interrupted:
                 self._table.sweep()
             else:
                 self._poll_again()  # what was not listed may be there
             self.stats.took(time.monotonic() - began)
             self._exporter.collect(self._table)
+
+    async def _listed(self) -> tuple[Entries, int, int]:
+        """Return what `_list` does; events that come meanwhile are read, to be taken in later."""
+        listing = asyncio.ensure_future(asyncio.to_thread(self._list))
+        try:
+            while not listing.done():
+                await asyncio.wait((listing,), timeout=EVENT_PAUSE_S if self._events else None)
+                if self._events and not listing.done():
+                    await self._hold()
+            return await listing
+        finally:
+            listing.cancel()
+
+    async def _hold(self) -> None:
+        """Read the events that have arrived until now, as many as there is room for."""
+        for _ in range(EVENT_READS):
+            if sum(map(len, self._held)) >= HELD_EVENTS:
+                return
+            if len(events := self._read()):
+                self._held.append(events)
+            if not self._conntrack.unread:
+                return
+            await asyncio.sleep(0)
 
     def _list(self) -> tuple[Entries, int, int]:
         """List the connections; return them, and how many the table holds and can hold. Blocks."""
@@ -222,14 +253,22 @@ class Watch:
             loop.remove_reader(descriptor)
 
     async def _drain(self) -> None:
-        """Take in all events that have arrived, also behind many of other zones."""
-        stats, seen = self._conntrack.stats, -1
-        while (reported := stats.events + stats.malformed_events) != seen:
-            seen = reported
-            if len(events := self._read()):
-                self._take(self._table.event, events)
-                self._exporter.collect(self._table)
-            await asyncio.sleep(0)
+        """Take in all events that have arrived until now, also behind many of other zones.
+
+        Not those that come meanwhile: on a busy node there is always one more.
+        """
+        while self._held:
+            await self._take_in(self._held.popleft())
+        for _ in range(EVENT_READS if self._events else 0):
+            await self._take_in(self._read())
+            if not self._conntrack.unread:
+                return
+
+    async def _take_in(self, events: Entries) -> None:
+        if len(events):
+            self._take(self._table.event, events)
+            self._exporter.collect(self._table)
+        await asyncio.sleep(0)
 
     def _take(self, take: Callable[[Entries, int], None], entries: Entries) -> bool:
         """Let the table take entries in; whether that went well. It costs no more than these."""

@@ -49,6 +49,7 @@ class OpenVSwitch:
         """
         self.stats = ConntrackStats()
         self.needs_resync = False
+        self.unread = False
         self.counts = False
         self._zones = None if zones is None else sorted(set(zones))
         self._run = run

@@ -30,6 +30,8 @@ class Source(Protocol):
     stats: ConntrackStats
     needs_resync: bool
     """Events were lost since the last poll began: only a poll tells what happened."""
+    unread: bool
+    """Whether the last read of events may have left some that had arrived before it."""
     counts: bool
     """Whether it can count packets and bytes at all."""
 

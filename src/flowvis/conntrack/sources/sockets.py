@@ -113,11 +113,14 @@ class EventSocket:
         before, self._drops = self._drops, drops
         return (drops - before) & 0xFFFFFFFF
 
-    def read(self, decoder: Decoder) -> int:
-        """Feed what has arrived, up to EVENT_BYTES; how often the kernel had to drop events."""
+    def read(self, decoder: Decoder) -> tuple[int, bool]:
+        """Feed what has arrived, up to EVENT_BYTES.
+
+        Returns how often the kernel had to drop events, and whether more may be there.
+        """
         filled, overruns = read_waiting(self._socket, self._buffer, EVENT_ROOM)
         decoder.feed(self._buffer[:filled])
-        return overruns
+        return overruns, filled + EVENT_ROOM > len(self._buffer)
 
 
 def refused(what: str, error: int) -> SystemRefused:

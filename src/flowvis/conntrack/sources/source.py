@@ -37,6 +37,7 @@ class Conntrack:
         """Watch these zones, or all; `proc` is where the sysctls are."""
         self.stats = ConntrackStats()
         self.needs_resync = False
+        self.unread = False
         self.counts = True
         self._zones = None if zones is None else np.unique(np.array(zones, dtype=np.uint16))
         self._wants_events = events
@@ -118,7 +119,7 @@ class Conntrack:
     def read_events(self) -> Entries:
         """Some of the events that have arrived, in their order; does not block."""
         decoder = EntryDecoder()
-        overruns = self._event_socket().read(decoder)
+        overruns, self.unread = self._event_socket().read(decoder)
         lost = self._event_socket().dropped()
         self.stats.overruns += overruns
         self.stats.lost_events += lost

@@ -25,7 +25,7 @@ from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import EndReason, RuleAction
 from flowvis.runtime.dropped import ExportDropped
 from flowvis.runtime.ledger import Ledger
-from waiting import until
+from waiting import PATIENCE_S, until
 
 GROUP = 7
 RULES = f"""
@@ -224,6 +224,25 @@ async def test_the_audit_log(tmp_path: Path) -> None:
         assert row["ingressNetworkPolicyRuleAction"] == RuleAction.REJECT
         assert row["ingressNetworkPolicyType"] == 2
         assert node.watch.audit.stats.malformed == 1
+
+
+async def test_an_audit_log_that_never_pauses_ends_with_the_exporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "np.log"
+    path.write_text("")
+    async with asyncio.timeout(PATIENCE_S), exporting(audit=path) as (node, _):
+        follower = node.watch.follower
+        assert follower is not None
+        read = follower.read
+
+        def one_more() -> list[bytes]:
+            with path.open("a") as file:
+                file.write(LINE)
+            return read()
+
+        monkeypatch.setattr(follower, "read", one_more)
+    assert node.table.packets.received > 0
 
 
 async def test_an_audit_log_that_cannot_be_read(

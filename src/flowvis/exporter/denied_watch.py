@@ -23,6 +23,7 @@ from flowvis.runtime.logs import LimitedLog
 log = logging.getLogger(__name__)
 
 READ_PAUSE_S = 0.1  # in which packets gather: what is done for each batch costs half a millisecond
+READS = 64  # one after the other: more than the kernel keeps for us, and 64 MiB of an audit log
 FOLLOW_PAUSE_S = 0.5
 RETRY_S = 30.0  # until a group that another program has may be free
 
@@ -202,8 +203,13 @@ class Binding:
 
 
 async def _all(read: Callable[[], bool]) -> None:
-    """Read until there is nothing more; others are served between."""
-    more = True
-    while more:
+    """Read until there is nothing more; others are served between.
+
+    What comes meanwhile is not waited for for ever: of a log that never pauses there is always one
+    more line, and who is stopping has an end.
+    """
+    for _ in range(READS):
         more = read()
         await asyncio.sleep(0)
+        if not more:
+            return

@@ -802,6 +802,18 @@ def test_what_began_and_ended_while_events_were_lost_is_bounded() -> None:
     assert connections.stats.unseen == 20
 
 
+def test_what_is_unseen_is_counted_while_more_is_lost() -> None:
+    """An overload may last for hours."""
+    connections = table()
+    for second in range(20):
+        poll(connections, T0 + 1000 * second)
+        connections.lost(7)
+    assert 55 <= connections.stats.unseen <= 63
+    for second in range(20, 25):
+        poll(connections, T0 + 1000 * second)
+    assert connections.stats.unseen == 70
+
+
 def test_what_an_old_connection_had_has_no_interval_though_nobody_takes_its_record() -> None:
     """The collector is away for the first minutes; one of the two ends meanwhile."""
     connections = table()

@@ -7,6 +7,7 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from flowvis.aggregator.api import application, listeners, tokens
+from flowvis.aggregator.api import reviews as reviews_module
 from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.problems import Problem
@@ -318,6 +320,36 @@ async def test_without_the_api_server_nobody_gets_in_anew(
         assert await it.code(ME, ADMIN) == "unavailable"
     assert "tokens cannot be checked" in caplog.text
     assert ADMIN not in caplog.text
+
+
+async def test_guesses_keep_no_known_token_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are checked, and however long that takes."""
+    monkeypatch.setattr(reviews_module, "AT_ONCE", 2)
+    monkeypatch.setattr(reviews_module, "MAX_UNDER_WAY", 4)
+    clock, checked = Clock(), asyncio.Event()
+    async with reviewing(tmp_path, ApiServer(users=users()), clock=clock) as (it, reviews):
+        assert await it.code(ME, ADMIN) == ""
+        assert reviews._api is not None
+        create = reviews._api.create
+
+        async def slow(path: str, item: Mapping[str, Any]) -> dict[str, Any]:
+            if item["spec"].get("token", "").startswith("guess"):
+                await checked.wait()
+            return await create(path, item)
+
+        monkeypatch.setattr(reviews._api, "create", slow)
+        guesses = [asyncio.create_task(it.code(ME, f"guess-{n:020}")) for n in range(6)]
+        await until(
+            lambda: len(reviews._under_way) == 4 and sum(each.done() for each in guesses) == 2
+        )
+        clock.now_s += 61
+        assert await asyncio.wait_for(it.code(ME, ADMIN), 20) == ""
+        checked.set()
+        assert (
+            sorted(await asyncio.gather(*guesses)) == ["unauthenticated"] * 4 + ["unavailable"] * 2
+        )
 
 
 async def test_namespaces_that_are_not_known_yet(tmp_path: Path) -> None:

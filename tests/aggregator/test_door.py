@@ -7,15 +7,20 @@ import logging
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from flowvis.aggregator.api import application, listeners, tokens
+from flowvis.aggregator.api import reviews as reviews_module
+from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.limits import CallerLimits
 from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.routes import Needs, Route
 from flowvis.aggregator.api.tokens import TokenFile
 from flowvis.aggregator.api.visibility import EVERYTHING, Visibility
 from flowvis.errors import SettingsError
@@ -24,7 +29,7 @@ from flowvis.transport.certificates import issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
 from waiting import until
 
-from .opened import ADMIN, NOBODY, SHOP, SHOPS, TOKENS, Opened, opened, reviewing
+from .opened import ADMIN, FLOWS, NOBODY, SHOP, SHOPS, TOKENS, Opened, opened, reviewing
 from .records import records
 
 ME = "/api/v1/me"
@@ -317,6 +322,36 @@ async def test_without_the_api_server_nobody_gets_in_anew(
     assert ADMIN not in caplog.text
 
 
+async def test_guesses_keep_no_known_token_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are checked, and however long that takes."""
+    monkeypatch.setattr(reviews_module, "AT_ONCE", 2)
+    monkeypatch.setattr(reviews_module, "MAX_UNDER_WAY", 4)
+    clock, checked = Clock(), asyncio.Event()
+    async with reviewing(tmp_path, ApiServer(users=users()), clock=clock) as (it, reviews):
+        assert await it.code(ME, ADMIN) == ""
+        assert reviews._api is not None
+        create = reviews._api.create
+
+        async def slow(path: str, item: Mapping[str, Any]) -> dict[str, Any]:
+            if item["spec"].get("token", "").startswith("guess"):
+                await checked.wait()
+            return await create(path, item)
+
+        monkeypatch.setattr(reviews._api, "create", slow)
+        guesses = [asyncio.create_task(it.code(ME, f"guess-{n:020}")) for n in range(6)]
+        await until(
+            lambda: len(reviews._under_way) == 4 and sum(each.done() for each in guesses) == 2
+        )
+        clock.now_s += 61
+        assert await asyncio.wait_for(it.code(ME, ADMIN), 20) == ""
+        checked.set()
+        assert (
+            sorted(await asyncio.gather(*guesses)) == ["unauthenticated"] * 4 + ["unavailable"] * 2
+        )
+
+
 async def test_namespaces_that_are_not_known_yet(tmp_path: Path) -> None:
     """Nobody is told that they see nothing because we do not know yet what there is."""
     known: list[str] = []
@@ -549,6 +584,69 @@ async def test_idle_connections_keep_nobody_out(tmp_path: Path) -> None:
         assert len(it.api.connections) <= 8
         for sock in idle + halves:
             sock.close()
+
+
+def large(of: Needs) -> Route:
+    """Return a route of an answer that no socket's buffers take."""
+
+    async def answer(_: Caller, __: web.Request) -> web.Response:
+        return web.Response(body=bytes(LARGE_BYTES))
+
+    return Route("GET", "/large", answer, "Zeros", needs=of)
+
+
+LARGE_BYTES = 32 << 20
+GET_LARGE = f"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {ADMIN}\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("needs", "sent"),
+    [
+        (
+            Needs.NOTHING,
+            "POST /api/v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n",
+        ),
+        (Needs.NOTHING, GET_LARGE),
+        (Needs.CALLER, GET_LARGE),
+    ],
+    ids=["a body that does not come", "what anybody gets", "what is asked for by who is known"],
+)
+async def test_who_does_not_go_on_keeps_nobody_out(tmp_path: Path, needs: Needs, sent: str) -> None:
+    """And who is known, and is being answered, stays."""
+    async with opened(tmp_path, max_connections=8, more=[large(needs)]) as it:
+        headers = {"Authorization": f"Bearer {SHOP}"}
+        async with it.http.get(f"{it.url}/flows?follow=1&limit=0", headers=headers) as followed:
+            halves: list[socket.socket] = []
+            for _ in range(20):
+                sock = socket.create_connection(("127.0.0.1", it.api.port), 10, ("127.0.0.2", 0))
+                sock.send(sent.encode())
+                halves.append(sock)
+                await until(lambda: it.stats.requests == 1 + len(halves))
+            assert await it.code(ME, ADMIN) == ""
+            it.history.put(FLOWS)
+            assert [json.loads(await followed.content.readline())["sourceIP"]] == SHOPS[:1]
+        assert it.api.connections.stats.closed["gave-way"] >= 13
+        assert not it.api.connections.stats.closed["full"]
+        for sock in halves:
+            sock.close()
+
+
+async def test_who_reads_slowly_is_not_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long an answer takes, as long as something of it is taken."""
+    monkeypatch.setattr(listeners, "LOOK_S", 0.01)
+    monkeypatch.setattr(listeners, "NEXT_REQUEST_S", 0.05)
+    async with opened(tmp_path, more=[large(Needs.CALLER)]) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.api.port)
+        writer.write(GET_LARGE.encode())
+        assert b"200" in await reader.readline()
+        assert await it.code(ME, ADMIN) == ""  # by another connection, which is idle from here on
+        await until(lambda: len(it.api.connections) == 1)
+        await reader.readuntil(b"\r\n\r\n")
+        assert len(await reader.readexactly(LARGE_BYTES)) == LARGE_BYTES
+        await until(lambda: not len(it.api.connections))  # read, and then idle
+        writer.close()
 
 
 async def test_who_is_known_stays_when_room_is_needed(tmp_path: Path) -> None:

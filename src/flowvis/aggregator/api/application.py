@@ -97,22 +97,27 @@ class Application:
         self._door, self._limits = door, limits
         self._limited = LimitedLog(log)
 
-    def made(self, *middlewares: Passing) -> web.Application:
-        """Return what aiohttp serves; the middlewares come before all else."""
+    def made(
+        self, *middlewares: Passing, recognised: Callable[[web.Request], None] = lambda _: None
+    ) -> web.Application:
+        """Return what aiohttp serves; the middlewares come before all else.
+
+        `recognised` is told of a request when it is one of a known caller that will be worked on.
+        """
         made = web.Application(
             client_max_size=MAX_REQUEST_BYTES,
             middlewares=[_passed(each) for each in (*middlewares, self._errors_as_json)],
         )
         made.on_response_prepare.append(_note_begun)
         for route in self.routes:
-            handling = self._handling(route)
+            handling = self._handling(route, recognised)
             for path in (route.path, *route.also):
                 made.router.add_route(route.method, path, handling, expect_handler=_go_on)
                 if route.method == "GET" and route.needs is Needs.NOTHING:
                     made.router.add_route("HEAD", path, handling, expect_handler=_go_on)
         return made
 
-    def _handling(self, route: Route) -> Handling:
+    def _handling(self, route: Route, recognised: Callable[[web.Request], None]) -> Handling:
         async def handle(request: web.Request) -> web.StreamResponse:
             _check_body(request)
             if route.needs is Needs.NOTHING:
@@ -124,6 +129,7 @@ class Application:
                 if route.needs is Needs.EVERYTHING:
                     caller.require_everything(request.path)
                 route.check(request)
+                recognised(request)
                 return await self._answered(route, caller, request)
 
         return handle

@@ -1,8 +1,10 @@
 """Where the API is served: on the control socket, and on TCP.
 
 Who says nothing keeps nobody out. A connection that has not asked, or whose answer is through, is
-idle: it ends after a while, or when room is needed, the oldest of the address with most first;
-those of known callers last. One whose reader takes nothing of an answer ends as well.
+idle: it ends after a while. When room is needed the oldest of the address with most gives way,
+those of known callers last; also in the midst of a request whose sender is not known, or of an
+answer that is made. Those stay for which a known caller's request is worked on, of which each may
+have so many. One whose reader takes nothing of an answer ends as well.
 
 Who says nothing costs nothing either: a handshake begins with the first byte. Who was refused is
 answered a moment later, so that asking again and again is no faster than that; a body that is not
@@ -15,6 +17,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,6 +83,8 @@ class _Guest:
     """It has asked for somebody whom we know."""
     opening: "asyncio.Task[None] | None" = None
     handler: web.RequestHandler | None = None
+    busy: bool = False
+    """A request is being answered, to the last byte."""
     answered: bool = False
     waiting_bytes: int = 0
     stalled_s: float = 0.0
@@ -126,7 +131,7 @@ class _Handler(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002  what came is nothing to repeat
     ) -> web.StreamResponse:
         """Return the answer."""
-        if request.writer.output_size > 0:
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionError("an answer was broken off")
         response = self._application.malformed(request, status, exc)
         response.force_close()
@@ -152,7 +157,7 @@ class Connections:
         self._behind: dict[asyncio.BaseProtocol, _Guest] = {}
         self._strangers: Places[_Guest] = Places(most)
         self._known: Places[_Guest] = Places(most)
-        """Both idle."""
+        """All that give way when room is needed."""
         self._context: Callable[[], ssl.SSLContext | None] = lambda: None
         self._runner: web.AppRunner | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -175,7 +180,7 @@ class Connections:
     ) -> None:
         """Serve what comes through listening sockets, by TLS where there is a context."""
         self._context = context
-        made = self._application.made(self._note)
+        made = self._application.made(self._note, recognised=self._recognised)
         prepare(made)
         self._runner = web.AppRunner(
             made,
@@ -255,27 +260,47 @@ class Connections:
                 self._limited.log(logging.ERROR, guest.address, text, error=error)
 
     async def _note(self, request: web.Request, handler: Handling) -> web.StreamResponse:
-        """Know a connection as busy while it is answered."""
-        guest = self._behind[request.protocol]
-        self._strangers.discard(guest)
-        self._known.discard(guest)
+        """Know a connection as busy until its answer is written."""
+        guest = self._behind.get(request.protocol)
+        if guest is None:  # it gave way, and what it had sent before is still read
+            raise ConnectionResetError("the connection has ended")
+        guest.busy = True
+        try:
+            return await self._answered(guest, request, handler)
+        finally:
+            guest.busy, guest.answered, guest.since_s = False, True, self._now_s()
+            guest.waiting_bytes, guest.stalled_s = 0, 0.0
+
+    async def _answered(
+        self, guest: _Guest, request: web.Request, handler: Handling
+    ) -> web.StreamResponse:
         try:
             response = await handler(request)
         finally:
+            self._strangers.discard(guest)
+            self._known.discard(guest)
             guest.known = bool(caller_of_request())
             if guest in self._guests:
-                guest.answered, guest.since_s = True, self._now_s()
-                guest.waiting_bytes, guest.stalled_s = 0, 0.0
                 self._rest(guest)
         refused = REFUSED if guest.known else UNKNOWN_REFUSED
         if self._refused_s and response.status in refused and not response.prepared:
             await asyncio.sleep(self._refused_s)
         if not request.content.is_eof():
             await _turn_away(request, response)
+        else:
+            with suppress(ConnectionError):  # the reader has left
+                await response.prepare(request)
+                await response.write_eof()
         return response
 
+    def _recognised(self, request: web.Request) -> None:
+        """Let a connection give way to nobody while a known caller's request is worked on."""
+        if (guest := self._behind.get(request.protocol)) is not None:
+            self._strangers.discard(guest)
+            self._known.discard(guest)
+
     def _make_room(self, address: str) -> bool:
-        """End an idle connection; False where there is none."""
+        """End a connection that gives way; False where there is none."""
         for places in (self._strangers, self._known):
             if len(places):
                 self._end(places.to_give_way(address), "gave-way")
@@ -283,7 +308,7 @@ class Connections:
         return False
 
     def _rest(self, guest: _Guest) -> None:
-        """Note that a connection is idle."""
+        """Note that a connection gives way from now on."""
         places = self._known if guest.known else self._strangers
         places.add(guest.address, guest)
 
@@ -311,11 +336,11 @@ class Connections:
             now_s = self._now_s()
             for guest in [*self._strangers, *self._known]:
                 patience_s = NEXT_REQUEST_S if guest.answered else FIRST_REQUEST_S
-                if guest.opening is None and now_s - guest.since_s > patience_s:
+                idle = guest.opening is None and not guest.busy
+                if idle and now_s - guest.since_s > patience_s:
                     self._end(guest, "idle")
             for guest in list(self._guests):
-                idle = guest in self._strangers or guest in self._known
-                if not idle and self._stalled(guest):
+                if guest.busy and self._stalled(guest):
                     self._end(guest, "stalled")
 
     def _stalled(self, guest: _Guest) -> bool:

@@ -3,7 +3,8 @@
 A TokenReview tells the user, SubjectAccessReviews which Pods this one may list: who may list those
 of a namespace sees its flows, who may list all sees everything. Answers, also those that a token is
 nobody's, count for a minute at most; while a token is used they are asked for again before that, so
-that nobody waits. Without an answer nobody is let in.
+that nobody waits. Without an answer nobody is let in. Tokens that were nobody's, or were not seen
+before, keep those that were somebody's from no review, however many they are.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -33,7 +35,7 @@ FRESH_S = 30.0  # older answers are asked for again, while they still count
 COUNTS_S = 60.0
 REVIEW_S = 30.0  # for all questions about one token
 MAX_KNOWN = 1000  # tokens that are somebody's, and as many that are not
-MAX_UNDER_WAY = 64  # tokens that are asked about
+MAX_UNDER_WAY = 64  # tokens that are asked about, before another that was nobody's yet
 AT_ONCE = 16  # questions
 FORBIDDEN = 403
 
@@ -72,6 +74,8 @@ class Reviews:
         self._unknown: OrderedDict[bytes, _Answer] = OrderedDict()
         self._under_way: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._asking = asyncio.Semaphore(AT_ONCE)
+        self._guessing = asyncio.Semaphore(AT_ONCE // 2)
+        """Of those, for tokens that may be nobody's."""
         self._limited = LimitedLog(log)
 
     async def start(self) -> None:
@@ -98,7 +102,7 @@ class Reviews:
         if found is not None and self._age_s(found) < FRESH_S:
             return found.caller
         task = self._under_way.get(digest)
-        if task is None and len(self._under_way) < MAX_UNDER_WAY:
+        if task is None and (digest in self._known or len(self._under_way) < MAX_UNDER_WAY):
             task = asyncio.create_task(self._review(digest, token), name="token review")
             self._under_way[digest] = task
             task.add_done_callback(lambda ended: self._ended(digest, ended))
@@ -123,7 +127,7 @@ class Reviews:
         at_s = self._clock()  # what is revoked while we ask counts from here
         try:
             async with asyncio.timeout(REVIEW_S):
-                caller = await self._caller(token)
+                caller = await self._caller(token, known=digest in self._known)
         except (ApiError, TimeoutError) as error:
             self.stats.failures += 1
             problem = str(error) or f"no answer in {REVIEW_S:g} s"
@@ -141,9 +145,10 @@ class Reviews:
             kept.popitem(last=False)
         return caller
 
-    async def _caller(self, token: str) -> Caller | None:
-        self.stats.token_reviews += 1
-        status = await self._ask(TOKENS, "TokenReview", {"token": token})
+    async def _caller(self, token: str, *, known: bool) -> Caller | None:
+        async with nullcontext() if known else self._guessing:
+            self.stats.token_reviews += 1
+            status = await self._ask(TOKENS, "TokenReview", {"token": token})
         user = status.get("user")
         if status.get("authenticated") is not True or not isinstance(user, dict):
             return None

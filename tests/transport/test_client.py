@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import socket
 import time
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,17 @@ from waiting import PATIENCE_S, until
 from .conftest import Pki, Recorders, Run, client_of, make_pki, serving
 
 MESSAGE = bytes(range(256)) * 255
+
+
+@contextlib.asynccontextmanager
+async def accepted() -> AsyncIterator[tuple[Client, socket.socket]]:
+    """A client over TCP, and the collector's end of its session."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp"))
+        await client.connect()
+        peer, _ = listener.accept()
+        with peer:
+            yield client, peer
 
 
 def numbered(count: int, size: int = 60_000) -> list[bytes]:
@@ -127,35 +139,26 @@ def test_a_lost_session_stays_lost_until_connect(run: Run, pki: Pki) -> None:
 
 def test_slow_collector_makes_the_sender_wait(run: Run) -> None:
     async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
-            client = Client(address)
-            await client.connect()
-            peer, _ = listener.accept()
-            with peer:
-                sending = asyncio.create_task(client.send([MESSAGE] * 500))
-                await asyncio.sleep(0.3)  # time for all, did nothing hold it up
-                held = client.stats.messages
-                assert held < 500
-                assert not sending.done()
-                peer.setblocking(False)
-                loop = asyncio.get_running_loop()
-                received = 0
-                while received < 500 * len(MESSAGE):
-                    received += len(await loop.sock_recv(peer, 1 << 20))
-                await sending
-            await client.close(0)
+        async with accepted() as (client, peer):
+            sending = asyncio.create_task(client.send([MESSAGE] * 500))
+            await asyncio.sleep(0.3)  # time for all, did nothing hold it up
+            held = client.stats.messages
+            assert held < 500
+            assert not sending.done()
+            peer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            received = 0
+            while received < 500 * len(MESSAGE):
+                received += len(await loop.sock_recv(peer, 1 << 20))
+            await sending
+        await client.close(0)
 
     run(main())
 
 
 def test_a_collector_that_says_something_and_resets_is_gone(run: Run) -> None:
     async def main() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            address = CollectorAddress("127.0.0.1", listener.getsockname()[1], "tcp")
-            client = Client(address)
-            await client.connect()
-            peer, _ = listener.accept()
+        async with accepted() as (client, peer):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             peer.sendall(b"whatever")
             peer.close()

@@ -573,12 +573,24 @@ SCAN_BATCHES = 50_000
 """Of one answer of `batches_sql`: what an aggregator remembers of them takes some 20 MB."""
 
 
-def _rolled_ids(layout: TableLayout) -> str:
-    """Write the SELECT of the batches that are in all roll-ups, as (second, hash of the rest)."""
+_EVER: Mapping[str, int] = {}
+"""Of when roll-ups begin: they keep all."""
+
+
+def _rolled_ids(layout: TableLayout, begins: Mapping[str, int] = _EVER) -> str:
+    """Write the SELECT of the batches that are in all roll-ups, as (second, hash of the rest).
+
+    What was committed before a roll-up `begins` (s, by its name) need not be in it.
+    """
+    there = " AND ".join(
+        f"(countIf(intoTable = '{rollup.name}') != 0"
+        f" OR insertedSeconds < {begins.get(rollup.name, 0)})"
+        for rollup in ROLLUPS
+    )
     return (
         f"SELECT insertedSeconds, cityHash64(writer, batchNumber) AS known"
         f" FROM {layout.database}.{ROLLED} WHERE done = 1 GROUP BY insertedSeconds, known"
-        f" HAVING uniqExact(intoTable) = {len(ROLLUPS)}"
+        f" HAVING {there}"
     )
 
 
@@ -588,17 +600,8 @@ def batches_sql(layout: TableLayout, since_s: int, begins: Mapping[str, int]) ->
     What was committed before a roll-up `begins` (s, by its name) is never in it, and not missed.
     """
     inserted = f"toUInt32({INSERTED_SQL})"
-    begin_s = {rollup.name: begins.get(rollup.name, 0) for rollup in ROLLUPS}
-    since_s = max(since_s, min(begin_s.values()))
-    there = (
-        f"(countIf(intoTable = '{name}') != 0 OR insertedSeconds < {from_s})"
-        for name, from_s in begin_s.items()
-    )
-    rolled = (
-        f"SELECT insertedSeconds, cityHash64(writer, batchNumber) AS known"
-        f" FROM {layout.database}.{ROLLED} WHERE done = 1 GROUP BY insertedSeconds, known"
-        f" HAVING {' AND '.join(there)}"
-    )
+    since_s = max(since_s, min(begins.get(rollup.name, 0) for rollup in ROLLUPS))
+    rolled = _rolled_ids(layout, begins)
     return (
         f"SELECT {WRITER}, {inserted} AS seconds, {BATCH_NUMBER}, count(),"
         " toUInt32(min(flowEndSeconds)), toUInt32(max(flowEndSeconds))"

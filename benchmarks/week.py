@@ -47,7 +47,7 @@ from flowvis.fields import RuleAction
 from flowvis.questions.planner import Span, Stored
 
 HOURS, RECORDS, MADE_HOURS, DAYS = 24, 1_000_000, 4, 7
-FILLING = 2
+FILLING = 3
 """Goes up when what is filled changes."""
 DATABASE = "week"
 THREADS = 2

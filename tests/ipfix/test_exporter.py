@@ -155,6 +155,45 @@ def test_what_is_in_the_last_messages_are_the_last_records_in_sending_order(leaf
     assert session.records_from(messages) == 40
 
 
+@pytest.mark.parametrize("max_bytes", [1, 1400, 1600, 2900, 6000, 50_000])
+def test_messages_end_where_they_have_enough_bytes(leaf: Leaf, max_bytes: int) -> None:
+    """What is encoded then are the first records; the others follow, each of them once."""
+    batch = in_sending_order(numbered(leaf, 60, ipv6_from=37))
+    batch["sourcePodName"] = batch["sourcePodName"].copy()
+    long = (0, 1, 20, 36, 37, 58)
+    for place in long:
+        batch["sourcePodName"][place] = batch.strings.intern(b"x" * (2000 + place))
+    session = ExporterSession(7, EXPORTED, max_message=1500)
+    fed = Fed(leaf).feed(session.templates(NOW))
+    rest, calls = batch, 0
+    while len(rest):
+        messages = session.encode(rest, NOW, max_bytes=max_bytes)
+        assert sum(map(len, messages[:-1])) < max_bytes
+        assert session.encoded == session.records_from(messages)
+        fed.feed(messages)
+        rest, calls = rest.take(slice(session.encoded, None)), calls + 1
+    assert (calls > 1) == (max_bytes < 50_000)
+    assert numbers_of(fed) == list(range(60))
+    assert (session.stats.records, session.stats.shortened) == (60, len(long))
+    assert (fed.session.stats.gaps, session.stats.oversize) == (0, 0)
+
+
+@pytest.mark.parametrize("max_bytes", [1, 40, 100, 1000])
+def test_records_that_no_message_can_hold_are_encoded_too(leaf: Leaf, max_bytes: int) -> None:
+    fields = (BY_NAME["sourceIP"],)
+    addresses = ["2001:db8::1", "10.0.0.1", "10.0.0.2", "2001:db8::2", "10.0.0.3"]
+    rest = in_sending_order(batch_of([{"sourceIP": a} for a in addresses], leaf.table(), fields))
+    session = ExporterSession(7, fields, max_message=30)
+    records, oversized = b"", 0
+    while len(rest):
+        messages = session.encode(rest, NOW, max_bytes=max_bytes)
+        records += b"".join(message[20:] for message in messages)
+        oversized += len(session.oversized)
+        rest = rest.take(slice(session.encoded, None))
+    assert records == b"".join(bytes([10, 0, 0, number]) for number in (1, 2, 3))
+    assert oversized == session.stats.oversize == 2
+
+
 def test_which_records_fit_no_message(leaf: Leaf) -> None:
     """What is left when texts are empty depends on the template alone: all fit, or none does."""
     batch = numbered(leaf, 4, ipv6_from=2)

@@ -11,18 +11,26 @@ from flowvis.runtime.dropped import Reason
 
 
 def encode_next(
-    queue: Queue, session: ExporterSession, now: int, *, oversize: Reason, limit: int = UNBOUNDED
+    queue: Queue,
+    session: ExporterSession,
+    now: int,
+    *,
+    oversize: Reason,
+    limit: int = UNBOUNDED,
+    max_bytes: int = UNBOUNDED,
 ) -> list[bytes]:
-    """Take the oldest records of the queue, at most `limit`, as messages of the session.
+    """Have the oldest records of the queue, at most `limit`, as messages of the session.
 
-    They stay taken, in the order of the messages; what no message can hold is dropped. `now` is in
+    Those that are taken come before those that wait. They stay taken, in the order of the messages;
+    what no message can hold is dropped. The last message is the one with which they have
+    `max_bytes`: what is taken beyond the session's `encoded` is for the next time. `now` is in
     seconds since the epoch.
     """
-    batch = queue.take(limit)
+    batch = queue.unsent or queue.take(limit)
     if batch is None:
         return []
     batch = in_sending_order(batch)
-    messages = session.encode(batch, now)
+    messages = session.encode(batch, now, max_bytes=max_bytes)
     if session.oversized:
         batch = batch.take(np.delete(np.arange(len(batch)), session.oversized))
     queue.rewrite(batch, oversize)

@@ -127,6 +127,11 @@ class Queue:
         return self._taken.records
 
     @property
+    def unsent(self) -> Batch | None:
+        """The oldest batch of what is taken and not yet sent; None without any."""
+        return self._taken.oldest if len(self._taken) else None
+
+    @property
     def leaving(self) -> int:
         """Records that `sent` is still to be told of: taken ones, and what of these is durable."""
         return self._taken.records + self._early

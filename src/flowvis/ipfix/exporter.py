@@ -1,5 +1,6 @@
 """The sending side of one session: batches in, messages out."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,7 @@ class ExporterSession:
         self._refresh = template_refresh
         self._refreshed: int | None = None
         self._sequence = 0
+        self.encoded = 0
         self.oversized: list[int] = []
         self._template_sets = _template_sets(self._fields)
         self._text = tuple(f.name for f in self._fields if f.kind is Kind.TEXT)
@@ -102,19 +104,29 @@ class ExporterSession:
         self._sequence = (sequence + max(len(occupants), 1)) & 0xFFFFFFFF
         return self._sent([message])
 
-    def encode(self, batch: Batch, now: int) -> list[bytes]:
+    def encode(self, batch: Batch, now: int, *, max_bytes: int = sys.maxsize) -> list[bytes]:
         """Whole messages with the records of a batch: IPv4, then IPv6; see `in_sending_order`.
 
-        `oversized` are the places in the batch of those that no message can hold.
+        The last message is the one with which they have `max_bytes`. The first `encoded` records,
+        in that order, are in them, or `oversized`: places in the batch of those that no message can
+        hold.
         """
-        self.oversized = []
+        self.encoded, self.oversized = 0, []
         messages = self.templates_due(now)
         if not len(batch):
             return messages
         columns = [_column(batch, field) for field in self._fields]
         ipv4 = go_as_ipv4(batch)
         for version, mask in ((4, ipv4), (6, ~ipv4)):
-            messages += self._encode(version, columns, batch, np.flatnonzero(mask), now)
+            rows = np.flatnonzero(mask)
+            if not len(rows):
+                continue
+            before = self.encoded
+            made = self._encode(version, columns, batch, rows, now, max_bytes=max_bytes)
+            messages += made
+            max_bytes -= sum(map(len, made))
+            if self.encoded - before < len(rows) or max_bytes <= 0:
+                break
         return messages
 
     def records_from(self, messages: Sequence[bytes]) -> int:
@@ -122,18 +134,32 @@ class ExporterSession:
         return (self._sequence - _sequence(messages[0])) & 0xFFFFFFFF if messages else 0
 
     def _encode(
-        self, version: int, columns: list[Column], batch: Batch, rows: NDArray[np.int64], now: int
+        self,
+        version: int,
+        columns: list[Column],
+        batch: Batch,
+        rows: NDArray[np.int64],
+        now: int,
+        *,
+        max_bytes: int,
     ) -> list[bytes]:
         encoder = self._encoders[version]
-        messages, written = self._written(encoder, columns, batch.strings, rows, now)
-        if encoder.oversized:
+        messages, written = self._written(
+            encoder, columns, batch.strings, rows, now, max_bytes=max_bytes
+        )
+        if long := encoder.oversized:
             # All of them once more: who resends some counts on their order.
+            rows = rows[: written + len(long)]
             room = self.max_message - HEADER.size - SET.size - self._fixed[version]
-            fitting = fitted(batch, self._text, encoder.oversized, room)
-            self.stats.shortened += len(encoder.oversized)
+            fitting = fitted(batch, self._text, long, room)
             columns = [_column(fitting, field) for field in self._fields]
-            messages, written = self._written(encoder, columns, fitting.strings, rows, now)
-            self.stats.shortened -= len(encoder.oversized)
+            strings = fitting.strings
+            messages, written = self._written(
+                encoder, columns, strings, rows, now, max_bytes=max_bytes
+            )
+            done = rows[: written + len(encoder.oversized)]
+            self.stats.shortened += int(np.isin(long, done).sum()) - len(encoder.oversized)
+        self.encoded += written + len(encoder.oversized)
         self._sequence = (self._sequence + written) & 0xFFFFFFFF
         self.stats.records += written
         self.stats.oversize += len(encoder.oversized)
@@ -147,6 +173,8 @@ class ExporterSession:
         strings: Strings,
         rows: NDArray[np.int64],
         now: int,
+        *,
+        max_bytes: int,
     ) -> tuple[list[bytes], int]:
         return encoder.encode(
             columns,
@@ -155,6 +183,7 @@ class ExporterSession:
             export_time=now,
             sequence=self._sequence,
             max_message=self.max_message,
+            max_bytes=max_bytes,
         )
 
     def _refresh_due(self, now: int) -> bool:

@@ -11,6 +11,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from flowvis.native.strings cimport StringTable
 
+from sys import maxsize
+
 from flowvis.native.contract import ipfix as contract
 
 cnp.import_array()
@@ -758,6 +760,7 @@ cdef class RecordEncoder:
         export_time,
         sequence,
         max_message,
+        max_bytes=maxsize,
     ):
         cdef int64_t place
         contract.check_encodable(as_given(self.program), columns, rows, max_message)
@@ -765,7 +768,8 @@ cdef class RecordEncoder:
         self.sequence = sequence
         for place in range(self.program.count):
             self.open_column(columns[self.program.steps[place].column], place)
-        return self.write_messages(strings, rows.astype("int64", order="C"), max_message)
+        whole = rows.astype("int64", order="C")
+        return self.write_messages(strings, whole, max_message, max_bytes)
 
     cdef int open_column(self, cnp.ndarray column, int64_t place) except -1:
         cdef Source *source = &self.sources[place]
@@ -780,8 +784,10 @@ cdef class RecordEncoder:
             source.op = VARIABLE_TEXT
         return 0
 
-    cdef tuple write_messages(self, StringTable strings, const int64_t[::1] rows, int64_t limit):
-        cdef int64_t at = HEADER_SIZE + SET_SIZE, end, place = 0, written = 0
+    cdef tuple write_messages(
+        self, StringTable strings, const int64_t[::1] rows, int64_t limit, int64_t most
+    ):
+        cdef int64_t at = HEADER_SIZE + SET_SIZE, end, place = 0, written = 0, size = 0
         cdef uint32_t held = 0
         messages = []
         self.oversized = []
@@ -795,7 +801,10 @@ cdef class RecordEncoder:
                 messages.append(self.finish(at, held))
                 written += held
                 held = 0
+                size += at
                 at = HEADER_SIZE + SET_SIZE
+                if size >= most:
+                    break
             else:
                 self.oversize += 1
                 self.oversized.append(rows[place])

@@ -1,5 +1,6 @@
 """The IPFIX leaf in plain Python: messages to columns and back."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -344,8 +345,12 @@ class RecordEncoder:
         export_time: int,
         sequence: int,
         max_message: int,
+        max_bytes: int = sys.maxsize,
     ) -> tuple[list[bytes], int]:
         """Return messages with these rows, and how many records are in them.
+
+        The last message is the one with which they have `max_bytes`: the first rows are in them, or
+        `oversized`.
 
         Columns may be strided; those of addresses must have their 16 bytes side by side.
         """
@@ -370,12 +375,14 @@ class RecordEncoder:
 
         for row in rows.tolist():
             record = self._write_record(columns, strings, row)
+            if size + len(record) > room:
+                flush()
+                if sum(map(len, messages)) >= max_bytes:
+                    break
             if len(record) > room:
                 self.oversize += 1
                 self.oversized.append(row)
                 continue
-            if size + len(record) > room:
-                flush()
             body.append(record)
             size += len(record)
         flush()

@@ -14,7 +14,7 @@ from textwrap import indent
 
 from flowvis.clickhouse.schema.ends import ENDS, kind_sql
 from flowvis.clickhouse.schema.rollups import DIMENSIONS, PROJECTIONS
-from flowvis.clickhouse.schema.tables import ENDED_SQL
+from flowvis.clickhouse.schema.tables import ENDED_SQL, stored_columns
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
 from flowvis.filters import parse
@@ -51,11 +51,15 @@ class Records:
     """Whether only records themselves are asked, all of the range, as far back as they are kept."""
 
     @property
+    def fixed(self) -> str:
+        """The condition of the filter, over the columns of records; "" without one."""
+        chosen = condition(parse(self.filter))
+        return bind(chosen.text, chosen.parameters) if self.filter else ""
+
+    @property
     def conditions(self) -> list[str]:
         """The conditions, over the columns of records."""
-        chosen = condition(parse(self.filter))
-        fixed = [bind(chosen.text, chosen.parameters)] if self.filter else []
-        return [*fixed, *(each.condition for each in self.choices)]
+        return [*filter(None, [self.fixed]), *(each.condition for each in self.choices)]
 
     @property
     def written(self) -> str:
@@ -131,7 +135,7 @@ def united(
     saves more than a branch costs: not of few groups by what projections of hours have.
     """
     selects = []
-    known = _projected(parts)
+    known = _projected(parts, records)
     additive = all(measure.additive for measure in measures)
     days = additive and not slots and (pairs or not known)
     for table in (RECORDS,) if records.raw else ranges.tables(steps=steps or slots, days=days):
@@ -163,10 +167,15 @@ def united(
     return "\n".join(selects)
 
 
-def _projected(parts: Sequence[Part]) -> bool:
-    """Return whether a projection by hour has all parts, of Pods' names at most the level's."""
+def _projected(parts: Sequence[Part], records: Records) -> bool:
+    """Return whether a projection by hour has all parts, of Pods' names at most the level's.
+
+    And what the filter is about: what is chosen is all, at first.
+    """
+    filtered = stored_columns(records.fixed)
     return any(
         all(part.kept_sql in known.values or part.value_sql in LEVEL_COLUMNS for part in parts)
+        and all(column in known.values for column in filtered)
         for known in PROJECTIONS
         if known.time == HOURS.time
     )

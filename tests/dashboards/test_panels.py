@@ -294,6 +294,11 @@ def test_two_passes_find_the_same_series_as_one(store: Store, label: Label) -> N
         if limit > len(known):  # else, of several that are equal, any may be the smallest shown
             assert totals == pytest.approx(known)
         assert sorted(totals.values()) == pytest.approx(sorted(known.values()))
+        shown = totals.keys() - {OTHERS}
+        assert len(shown) == min(limit, len(known))
+        assert {name: totals[name] for name in shown} == pytest.approx(
+            {name: known[name] for name in shown}
+        )
 
 
 @pytest.mark.parametrize("label", PAIRED, ids=[title for title, _ in PAIRED.values()])

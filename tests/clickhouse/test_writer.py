@@ -131,6 +131,19 @@ async def test_commits_wait_for_the_interval_or_for_enough() -> None:
     assert store.closed
 
 
+async def test_a_commit_comes_before_the_queue_is_full() -> None:
+    writer = writer_for(Moody(), commit_interval_s=3600, max_pending=700)
+    await writer.start()
+    await until(lambda: writer.healthy)
+    strings = StringTable()
+    for _ in range(7):
+        for _ in range(7):
+            writer.put(flows(50, strings=strings))
+        await until(lambda: not writer.held())
+    assert writer.stage.dropped == {}
+    await writer.stop()
+
+
 async def test_a_batch_that_is_larger_than_a_commit_is_split() -> None:
     store = Moody()
     writer = writer_for(store, commit_records=1000)

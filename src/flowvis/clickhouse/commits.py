@@ -100,10 +100,11 @@ class Uncommitted:
     ) -> None:
         """A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
 
-        A commit has `commit_records` at the most.
+        A commit has `commit_records` at the most, and half of `max_records`: who waits for more
+        would lose what a store that is well was about to take.
         """
         self.stage = stage
-        self.commit_records = commit_records
+        self.commit_records = min(commit_records, max(max_records // 2, 1))
         self.current: Commit | None = None
         """What is being committed; it may be in the spool as well."""
         self.spooling: Commit | None = None

@@ -80,12 +80,13 @@ class LoadDestination(QueuedDestination, ABC):
     ) -> None:
         """A load has `load_records` at most, and is delivered after `interval_s` at the latest.
 
-        It has a quarter of `max_bytes` at the most. `stats` are those of the destination whose
-        place this one takes.
+        It has half of the `capacity` and a quarter of `max_bytes` at the most: what comes before it
+        is delivered has room. `stats` are those of the destination whose place this one takes.
         """
         super().__init__(name, stage, capacity=capacity, max_bytes=max_bytes, required=required)
         self.stats = stats or LoadStats()
-        self._load_records, self._load_bytes = load_records, max_bytes // 4
+        self._load_records = min(load_records, max(capacity // 2, 1))
+        self._load_bytes = max_bytes // 4
         self._interval_s = interval_s
         self._grace_s = grace_s
         self._clock = clock

@@ -20,6 +20,7 @@ from flowvis.clickhouse.schema.spooled import spooled
 from flowvis.clickhouse.spool import Entry, Spool
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import UncommittedRecords, Writer
+from flowvis.delivery import patience
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
@@ -428,6 +429,38 @@ async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
     await other.stop()
     assert files(tmp_path) == []
     assert stored(back) == [10]
+
+
+async def test_a_disk_that_hangs_keeps_nothing_from_a_store_that_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs, goes_on, flush = threading.Event(), threading.Event(), os.fsync
+
+    def fsync(file: int) -> None:
+        hangs.set()
+        goes_on.wait(PATIENCE_S)
+        flush(file)
+
+    monkeypatch.setattr(spooling, "HANGS_S", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        line.send(10, mark=3)
+        await until(hangs.is_set)
+        store.migrate_error = None
+        line.send(7, mark=4)
+        await until(lambda: line.stage.sent == 17)
+        line.check()
+        assert (line.writer.problem, line.writer.mark, stored(store)) == ("", SETTLED, [10, 7])
+        assert "asked to write 10 records to" in caplog.text
+        goes_on.set()
+        await until(lambda: not list(tmp_path.glob("0*")))
+    await line.writer.stop()
+    assert (stored(store), line.stage.dropped, line.spool.records) == ([10, 7], {}, 0)
 
 
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@
 What is on its way to disk, and comes back from there, is a commit as well (`spooling`).
 """
 
-import asyncio
 import secrets
 import socket
 import time
@@ -109,8 +108,6 @@ class Uncommitted:
         """What is being committed; it may be in the spool as well."""
         self.spooling: Commit | None = None
         """What was taken out to go to disk, and is not there."""
-        self.taking = asyncio.Lock()
-        """For who takes records out: they keep their order."""
         self._ids = ids
         self._waiting = Backlog(max_records)
         self.bound(max_bytes)

@@ -288,10 +288,8 @@ class Writer:
         try:
             if not self._ready:
                 await self._migrate()
-            async with uncommitted.taking:
-                if uncommitted.current is None:
-                    spooled = await self._spooling.next(self._call)
-                    uncommitted.current = spooled or uncommitted.take()
+            if uncommitted.current is None:
+                uncommitted.current = await self._spooling.oldest(self._call)
             if uncommitted.current is not None:
                 await self._store(uncommitted.current)
             await self._keep_books()

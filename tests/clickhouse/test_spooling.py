@@ -463,6 +463,25 @@ async def test_a_disk_that_hangs_keeps_nothing_from_a_store_that_is_back(
     assert (stored(store), line.stage.dropped, line.spool.records) == ([10, 7], {}, 0)
 
 
+async def test_a_disk_that_hangs_as_it_is_read_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    goes_on, read = threading.Event(), line.spool.read
+    monkeypatch.setattr(line.spool, "read", lambda entry: goes_on.wait(PATIENCE_S) and read(entry))
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    await line.writer.start()
+    await line.send_to_disk(10)
+    store.migrate_error = None
+    await until(lambda: line.writer._ready and line.writer.problem.startswith("no answer for"))
+    goes_on.set()
+    await until(lambda: line.stage.sent == 10)
+    await line.writer.stop()
+    assert line.writer.problem == ""
+
+
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:
     store, back = Moody(), Moody()
     store.migrate_error = GONE

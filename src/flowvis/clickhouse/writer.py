@@ -289,7 +289,7 @@ class Writer:
             if not self._ready:
                 await self._migrate()
             if uncommitted.current is None:
-                uncommitted.current = await self._spooling.oldest(self._call)
+                uncommitted.current = await self._spooling.oldest(self._from_disk)
             if uncommitted.current is not None:
                 await self._store(uncommitted.current)
             await self._keep_books()
@@ -386,6 +386,10 @@ class Writer:
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _from_disk(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self._patience.waiting("give back what it has on disk"):
+            return await self._call(function, *arguments)
 
     def _has_enough(self) -> bool:
         """Whether there is a whole commit."""

@@ -55,7 +55,8 @@ class Load:
     batches: list[Batch]
     name: str = ""
     """What the destination calls it, for all attempts."""
-    attempts: int = 0
+    defects: int = 0
+    """How many attempts ended in an error that no receiver gives."""
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -200,7 +201,6 @@ class LoadDestination(QueuedDestination, ABC):
 
     async def _attempt(self, load: Load) -> bool:
         """Deliver a load; False when it is to be tried again."""
-        load.attempts += 1
         try:
             with self._patience.waiting(f"take {len(load)} records"):
                 size = await self.deliver(load)
@@ -213,7 +213,8 @@ class LoadDestination(QueuedDestination, ABC):
             return self._failed(load, str(error), OutgoingDropped.REJECTED if error.final else None)
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
-            gone = OutgoingDropped.FAILED if load.attempts >= DEFECTS else None
+            load.defects += 1
+            gone = OutgoingDropped.FAILED if load.defects >= DEFECTS else None
             return self._failed(load, f"{type(error).__name__}: {error}", gone)
         self.queue.sent(len(load))
         if self._failing:

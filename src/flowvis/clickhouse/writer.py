@@ -108,7 +108,7 @@ class Writer:
         self.store = store
         self.stage = stage
         self.stats = stats or WriterStats()
-        self._interval_s = commit_interval_s
+        self.waits_s = commit_interval_s
         self._grace_s = grace_s
         self._clock = clock
         ids = BatchIds(clock)
@@ -260,7 +260,7 @@ class Writer:
         pause_s = FIRST_PAUSE_S
         while self.uncommitted.records or not self._stopping.is_set():
             if self._ready and self.uncommitted.current is None and not self._has_enough():
-                await self._nap(self._enough, self._interval_s)
+                await self._nap(self._enough, self.waits_s)
             if await self._attempt():
                 pause_s = FIRST_PAUSE_S
             elif self._stopping.is_set():

@@ -88,7 +88,7 @@ class LoadDestination(QueuedDestination, ABC):
         self.stats = stats or LoadStats()
         self._load_records = min(load_records, max(capacity // 2, 1))
         self._load_bytes = max_bytes // 4
-        self._interval_s = interval_s
+        self.waits_s = interval_s
         self._grace_s = grace_s
         self._clock = clock
         self._load: Load | None = None
@@ -186,7 +186,7 @@ class LoadDestination(QueuedDestination, ABC):
         if not self._has_enough():
             self._enough.clear()
             if not self._stopping.is_set():
-                await _event(self._enough, self._interval_s)
+                await _event(self._enough, self.waits_s)
         batches: list[Batch] = []
         records, left = self._load_records, self._load_bytes
         while records > 0 and left > 0 and (batch := self.queue.take(records)) is not None:

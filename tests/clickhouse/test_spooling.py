@@ -299,7 +299,7 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
 ) -> None:
     store = Moody()
     store.migrate_error = GONE
-    line = Line(store, tmp_path)
+    line, strings = Line(store, tmp_path), StringTable()
     await line.writer.start()
     with monkeypatch.context() as patched:
 
@@ -307,15 +307,18 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
             raise OSError(28, "No space left on device")
 
         patched.setattr(os, "fsync", full)
-        line.send(10, mark=3)
+        line.send(mark=3, batch=flows(10, strings=strings))
         await until(lambda: line.writer.stats.spool_failures > 1)
         line.check()
         assert (line.writer.mark, line.spool.records) == (3, 0)
         assert "No space left" in line.writer.problem or "gone" in line.writer.problem
+        line.send(batch=flows(7, strings=strings))
+        failures = line.writer.stats.spool_failures
+        await until(lambda: line.writer.stats.spool_failures > failures + 1)
     assert caplog.text.count("cannot spool") == 1
-    await line.on_disk(10)
+    await line.on_disk(17)
     store.migrate_error = None
-    await until(lambda: line.stage.sent == 10)
+    await until(lambda: line.stage.sent == 17)
     await line.writer.stop()
 
 

@@ -155,7 +155,8 @@ class Spool:
                 path.unlink(missing_ok=True)
             if self._next == entry.number + 1:
                 self._next = entry.number
-            raise SpoolError(f"{path}: {error.strerror}") from error
+            # Without the file's name, which is another one at each attempt: that is said once.
+            raise SpoolError(f"{self.directory}: {error.strerror}") from error
         return entry
 
     def add(self, entry: Entry) -> None:

@@ -212,6 +212,23 @@ def test_names_that_others_gave_cost_no_file(tmp_path: Path) -> None:
     again.close()
 
 
+def test_what_nobody_can_look_at_costs_only_itself(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    good = put(spool, flows(3))
+    spool.close()
+    (tmp_path / "000000000004-5.batch").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "000000000005-6.partial").mkdir()
+    again = Spool(tmp_path, 1 << 30)
+    again.open()
+    first, bad = again
+    assert (first, bad.records, again.records) == (good, 5, 8)
+    assert len(again.read(first)[0]) == 3
+    with pytest.raises(CorruptFile, match="No such file"):
+        again.read(bad)
+    again.close()
+
+
 def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 30)
     spool.open()

@@ -210,9 +210,10 @@ class Spool:
         found, last = [], -1
         for path in self.directory.iterdir():
             if path.suffix == ".partial":
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
             elif match := _NAME.fullmatch(path.name):
-                found.append(Entry(int(match[1]), int(match[2]), path.stat().st_size))
+                found.append(Entry(int(match[1]), int(match[2]), _size(path)))
             if number := _NUMBER.match(path.name):
                 last = max(last, int(number[0]))
         self._entries.clear()
@@ -222,3 +223,11 @@ class Spool:
         self._next = last + 1
         if found:
             log.info("%s: %d records of a process before", self.directory, self.records)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file; of one that a bad disk does not tell, which is corrupt, 0."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -301,6 +301,26 @@ async def test_the_oldest_go_when_the_queue_takes_too_much_memory() -> None:
     assert ports == list(range(30, 60))
 
 
+async def test_small_batches_take_no_more_memory_than_their_records() -> None:
+    """As they come in a quiet cluster: an empty batch alone takes 9 KB."""
+    store = Moody()
+    store.migrate_error = StoreError("not there", retryable=True)
+    strings = StringTable()
+    writer = writer_for(store, max_bytes=5 * size_of(flows(2000)))
+    await writer.start()
+    for number in range(2000):
+        batch = flows(1, strings=strings)
+        batch["sourceTransportPort"][:] = number
+        batch.mark = number
+        writer.put(batch)
+    assert (writer.held(), writer.mark, writer.stage.dropped) == (2000, 0, {})
+    assert writer.held_bytes() < 2 * size_of(flows(2000))
+    store.migrate_error = None
+    await writer.stop()
+    ports = [int(port) for b in store.stored.values() for port in b["sourceTransportPort"]]
+    assert ports == list(range(2000))
+
+
 async def test_what_is_committed_counts_and_its_string_table_when_that_is_left_behind() -> None:
     store = Moody()
     store.open.clear()

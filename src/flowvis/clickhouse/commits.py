@@ -18,6 +18,7 @@ from flowvis.batch import Batch, concat
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.spool import Entry
+from flowvis.delivery.queue import SMALL
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.strings import Strings
@@ -109,7 +110,7 @@ class Uncommitted:
         self.spooling: Commit | None = None
         """What was taken out to go to disk, and is not there."""
         self._ids = ids
-        self._waiting = Backlog(max_records)
+        self._waiting = Backlog(max_records, join=SMALL)
         self.bound(max_bytes)
 
     @property

@@ -212,6 +212,17 @@ def test_names_that_others_gave_cost_no_file(tmp_path: Path) -> None:
     again.close()
 
 
+def test_files_are_read_by_their_owner_only(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """In a directory that is there before, as a volume, and others may look into."""
+    tmp_path.chmod(0o755)
+    request.addfinalizer(partial(os.umask, os.umask(0o022)))
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    put(spool, flows(2))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"lock": 0o600, "000000000000-2.batch": 0o600}
+
+
 def test_what_nobody_can_look_at_costs_only_itself(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 1 << 30)
     spool.open()

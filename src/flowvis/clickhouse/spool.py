@@ -27,7 +27,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import MAX_BODY, CorruptFile, restored, spooled
 from flowvis.errors import FlowvisError
-from flowvis.runtime.directory import OwnDirectory
+from flowvis.runtime.directory import OwnDirectory, private
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Spool:
         path = self.directory / entry.name
         partial = path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=private) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -151,3 +151,33 @@ def test_the_configured_observation_domain_wins(tmp_path: Path) -> None:
     built = build(tmp_path, flowCollector=collector | {"observationDomainID": 7})
     sink = built.destinations.current("ipfix")
     assert sink._domain() == 7
+
+
+async def test_a_collector_that_changes_with_the_cluster_has_the_number_of_the_new_one(
+    tmp_path: Path,
+) -> None:
+    """Also where another destination's change waits for one before it meanwhile."""
+
+    def wanted(cluster: str, **options: Any) -> dict[str, Any]:
+        dead = {"address": "127.0.0.1:9"}
+        return {
+            "clusterID": cluster,
+            "flowCollector": {"enable": True, **dead, **options},
+            "flowCollectors": [{"name": "slow", **dead, **options}],
+        }
+
+    async def take(cluster: str, **options: Any) -> None:
+        document = yaml.safe_dump(wanted(cluster, **options)).encode()
+        assert await built.configuration.take(load(AggregatorSettings, document, {}))
+
+    built = build(tmp_path, gracePeriod="5s", **wanted("west"))
+    await built.destinations.start()
+    for outlet in built.destinations:
+        if outlet.name == "collector-slow":
+            outlet.put(records({}))
+    await take("west", includeK8sUIDs=True)
+    await take("east")
+    sink: Any = built.destinations.current("ipfix")
+    await until(lambda: sink._task is not None)
+    assert sink._number == fnv1(b"east")
+    await built.destinations.stop()

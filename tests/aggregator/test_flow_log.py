@@ -34,6 +34,7 @@ from flowvis.aggregator.settings import AggregatorSettings
 from flowvis.batch import SETTLED, Batch
 from flowvis.fields import FIELDS, Kind
 from flowvis.runtime.backoff import Backoff
+from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Ledger, Stage
 from flowvis.runtime.settings import load
 from waiting import PATIENCE_S, until
@@ -214,6 +215,35 @@ def test_a_disk_without_room_to_compress_still_loses_what_is_too_much(tmp_path: 
     file.tidy()
     file.close()
     assert [one.suffix for one in tmp_path.glob("flows-*")] == [".gz", ".gz"]
+
+
+@pytest.mark.parametrize(
+    ("results", "sent", "dropped"),
+    [
+        ([OSError(28, "full")] * 5 + [KeyError("what?"), OSError(28, "full"), KeyError()], 7, {}),
+        ([KeyError("what?")] * 3, 0, {OutgoingDropped.FAILED: 7}),
+    ],
+)
+async def test_a_load_survives_two_defects_however_often_it_was_not_taken(
+    tmp_path: Path, results: list[Exception], sent: int, dropped: dict[str, int]
+) -> None:
+    stage = Stage("flow-log")
+    sink = made(chosen(tmp_path / "flows.log"), stage)
+    sink._backoff = Backoff(0.01, 0.02)
+    left, append = list(results), sink.file.append
+
+    def fickle(lines: bytes) -> None:
+        if left:
+            raise left.pop(0)
+        append(lines)
+
+    sink.file.append = fickle  # type: ignore[method-assign]
+    await sink.start()
+    sink.put(numbered(0, 7))
+    await until(lambda: not sink.held())
+    assert (stage.sent, stage.dropped, left) == (sent, dropped, [])
+    assert sink.stats.failures == len(results)
+    await sink.stop()
 
 
 async def test_lines_are_written_while_a_file_is_compressed(

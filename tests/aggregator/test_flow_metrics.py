@@ -1,8 +1,11 @@
 """Metrics out of flows: how many series there are, how they come and go, and what scrapers read."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,13 +13,18 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text
 
-from flowvis.aggregator.destinations import flow_metrics
+from flowvis.aggregator.destinations import flow_metrics, flow_series
 from flowvis.aggregator.destinations.flow_metrics import (
     LEAST_SERIES,
     FlowMetrics,
     FlowMetricsSettings,
 )
-from flowvis.aggregator.destinations.flow_series import LABELS, MEASURES, SEEN_S, FlowSeries
+from flowvis.aggregator.destinations.flow_series import (
+    LABELS,
+    MEASURES,
+    SEEN_S,
+    FlowSeries,
+)
 from flowvis.aggregator.destinations.kind import Place, Surroundings
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.aggregator.metrics import DestinationsCollector
@@ -51,7 +59,15 @@ def batch_of(*rows: dict[str, Any], strings: Any = None) -> Batch:
 
 
 def octets(series: FlowSeries, now_s: float) -> Sums:
+    """The sums, as one reads them to whom nothing is new."""
+    series._first_s[:], series._was_read[:] = -np.inf, True
     return {sample.labels: float(sample.sums[0]) for sample in series.read(now_s)}
+
+
+def increase(seen: Sequence[float | None]) -> float:
+    """What Prometheus makes of samples: the first says nothing, and one that is less began anew."""
+    samples = [value for value in seen if value is not None]
+    return sum(b - a if b >= a else b for a, b in pairwise(samples))
 
 
 def of(source: str, verdict: str = "none") -> tuple[str, ...]:
@@ -144,6 +160,34 @@ def test_no_counter_begins_anew_that_was_just_seen() -> None:
     assert (series.stats.removed, series.stats.other_records) == (25, 1)
 
 
+@pytest.mark.parametrize(("pause_s", "readers"), [(15.0, 3), (30.0, 2), (60.0, 1)])
+def test_what_counters_grow_by_is_all_that_was_summed(pause_s: float, readers: int) -> None:
+    """Also of what comes once, and of what begins anew with more than it had before."""
+    strings = StringTable()
+    series = FlowSeries(LEAST_SERIES, 600.0)
+    coming: dict[float, tuple[str, int]] = {3.0: ("once", 700), 5.0: ("job", 100)}
+    coming |= {5.0 + 900 * number: ("job", 100 + number) for number in range(1, 4)}
+    coming |= {900.0: ("first", 50), 925.0: ("first", 1), 2000.0: ("first", 4)}
+    seen: list[dict[tuple[str, ...], list[float | None]]] = [{} for _ in range(readers)]
+    moments: list[tuple[float, Any]] = [
+        (number * pause_s + 7 * reader, into)
+        for number in range(round(4000 / pause_s))
+        for reader, into in enumerate(seen)
+    ]
+    moments += coming.items()
+    for now_s, what in sorted(moments, key=lambda moment: moment[0]):
+        if isinstance(what, dict):
+            found = {sample.labels: float(sample.sums[0]) for sample in series.read(now_s)}
+            for labels in {*what, *found}:
+                what.setdefault(labels, []).append(found.get(labels))
+        else:
+            series.add(batch_of(record(*what), strings=strings), now_s)
+    assert series.stats.removed >= 4
+    for reader in seen:
+        grown = {labels: increase(values) for labels, values in reader.items()}
+        assert grown == {of("once"): 700, of("job"): 406, of("first"): 55}
+
+
 def test_codes_of_another_table_of_texts_mean_other_texts() -> None:
     series = FlowSeries(6000, IDLE_S)
     for names in (("a", "b"), ("b", "a"), ("c", "a")):
@@ -196,7 +240,9 @@ def metrics_of(**options: Any) -> AggregatorSettings:
     return load(AggregatorSettings, f"flowMetrics:\n{document}".encode(), {})
 
 
-async def test_it_is_a_destination_whose_records_never_wait() -> None:
+async def test_it_is_a_destination_whose_records_never_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     ledger = Ledger()
     source = ledger.stage("source")
     outlets = Outlets(
@@ -205,6 +251,7 @@ async def test_it_is_a_destination_whose_records_never_wait() -> None:
     outlets.begin(load(AggregatorSettings, b"", {}))
     made = CollectorRegistry()
     made.register(DestinationsCollector("x", outlets))
+    monkeypatch.setattr(flow_series, "BEGINNING_S", 0.0)
 
     def put(*rows: dict[str, Any]) -> dict[str, float]:
         source.received += len(rows)
@@ -212,6 +259,7 @@ async def test_it_is_a_destination_whose_records_never_wait() -> None:
             outlet.put(batch_of(*rows))
         source.sent += len(rows)
         assert ledger.imbalance() == {}
+        exposition.TEXT.encode(made)  # what is new is 0
         page = exposition.TEXT.encode(made).decode()
         return {one.name: one.value for family in text(page) for one in family.samples}
 

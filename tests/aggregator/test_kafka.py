@@ -258,6 +258,23 @@ async def test_a_topic_that_is_made_anew_with_fewer_partitions(broker: Broker) -
     assert sorted(numbers(await broker.read("anew")))[-40:] == list(range(100, 140))
 
 
+async def test_partitions_that_are_gone_when_brokers_are_back_hold_up_nothing(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where brokers come back without what they had, and topics are made by themselves."""
+    topic = await broker.make_topic("shrunk", 4)
+    async with sending(chosen(broker, topic)) as sink:
+        with monkeypatch.context() as patch:
+            patch.setattr(sink._topic, "_produce", never)
+            sink.put(connections(40))
+            await until(lambda: sink.stats.failures > 1)
+            await broker.delete_topic(topic)
+            await broker.make_topic(topic, 1)
+        await until(lambda: sink.held() == 0, state=lambda: sink.problem)
+    found = Counter(numbers(await broker.read(topic)))
+    assert found.keys() == set(range(40))  # at least once, as nobody knows what was there
+
+
 async def test_records_that_are_too_large_are_named(
     broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -45,6 +45,7 @@ class Box:
     def __init__(self, section: Section, place: Place, before: Destination | None) -> None:
         self.name = section.where
         self.required = section.required
+        self.waits_s = 0.0
         self.stats: Any = None
         self.problem = ""
         self.queue = Queue(place.stage, 1000, place.max_bytes)
@@ -313,6 +314,11 @@ async def test_how_far_behind_a_destination_is() -> None:
     outlet.put(numbered(0, 5))
     now_s[0] += 2
     assert outlet.behind_s == 2
+    box.waits_s = 900.0  # as an upload that comes each quarter of an hour
+    now_s[0] += 890
+    assert outlet.behind_s == 0
+    now_s[0] += 15
+    assert outlet.behind_s == 7
 
 
 async def test_those_that_are_away_take_no_longer_together_than_one() -> None:

@@ -129,6 +129,21 @@ async def test_files_of_so_many_records(store: ObjectStore) -> None:
     assert found == [list(range(40)), list(range(40, 80)), list(range(80, 90))]
 
 
+async def test_a_file_comes_before_the_queue_is_full(store: ObjectStore) -> None:
+    bucket = store.make_bucket("crowded")
+    section = chosen(store, bucket, maxPendingRecords=60, uploadInterval="1h", compress=False)
+    sink = made(section, Stage("s3"))
+    await sink.start()
+    for number in range(3):
+        for first in range(0, 30, 10):
+            sink.put(numbered(30 * number + first, 10))
+        await until(lambda: not sink.held())
+    await sink.stop()
+    assert sink.queue.stage.dropped == {}
+    found = sorted((ports(data) for data in store.objects(bucket).values()), key=min)
+    assert found == [list(range(first, first + 30)) for first in (0, 30, 60)]
+
+
 async def test_a_large_file_goes_in_parts(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowvis.aggregator.destinations.flow_series import MEASURES, FlowSeries
+from flowvis.aggregator.destinations.flow_series import BEGINNING_S, MEASURES, FlowSeries
 from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.tables import TABLE, definitions
@@ -82,9 +82,10 @@ def test_sums_are_those_of_the_store(embedded: Store) -> None:
         labels = (*(text[:254] for text in texts), named, verdict)
         for measure, value in zip(MEASURES, row[len(keys) :], strict=True):
             expected[*labels, measure.name] += int(value)
+    assert not any(sample.sums.any() for sample in series.read(1.0))  # what is new is 0
     found = {
         (*sample.labels, measure.name): int(value)
-        for sample in series.read(1.0)
+        for sample in series.read(1.0 + BEGINNING_S)
         for measure, value in zip(MEASURES, sample.sums, strict=True)
     }
     assert found == expected

@@ -5,6 +5,8 @@ import random
 import struct
 import subprocess
 import sys
+import threading
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
@@ -165,6 +167,77 @@ def test_its_size_is_that_of_its_files(tmp_path: Path) -> None:
         put(spool, flows(1000), ID)
     assert spool.bytes == sum(path.stat().st_size for path in tmp_path.glob("*.batch"))
     assert spool.bytes < 3 * 1000 * 300  # deflated
+
+
+def test_files_are_written_while_others_come_and_go(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """As in a writer: one thread writes, and the loop forgets what the store has."""
+    spool = Spool(tmp_path, 1 << 40)
+    spool.open()
+    for number in range(30_000):
+        spool.add(Entry(number, 2, 700))
+    request.addfinalizer(partial(sys.setswitchinterval, sys.getswitchinterval()))
+    sys.setswitchinterval(1e-5)
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            oldest = spool.oldest
+            assert oldest is not None
+            spool.forget(oldest)
+            spool.add(oldest)
+
+    loop = threading.Thread(target=come_and_go)
+    loop.start()
+    try:
+        written = [spool.write(flows(1), ID) for _ in range(20)]
+    finally:
+        over.set()
+        loop.join()
+    assert (len(written), spool.records, spool.bytes) == (20, 60_000, 21_000_000)
+
+
+def test_names_that_others_gave_cost_no_file(tmp_path: Path) -> None:
+    (tmp_path / "\N{SUPERSCRIPT TWO}").write_text("not ours")
+    (tmp_path / "999999999999-1.batch").write_text("not ours")
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    late = put(spool, flows(3))
+    spool.close()
+    again = Spool(tmp_path, 1 << 30)
+    again.open()
+    assert [entry.name for entry in again] == ["999999999999-1.batch", late.name]
+    assert put(again, flows(1)).number == late.number + 1
+    again.close()
+
+
+def test_files_are_read_by_their_owner_only(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """In a directory that is there before, as a volume, and others may look into."""
+    tmp_path.chmod(0o755)
+    request.addfinalizer(partial(os.umask, os.umask(0o022)))
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    put(spool, flows(2))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"lock": 0o600, "000000000000-2.batch": 0o600}
+
+
+def test_what_nobody_can_look_at_costs_only_itself(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1 << 30)
+    spool.open()
+    good = put(spool, flows(3))
+    spool.close()
+    (tmp_path / "000000000004-5.batch").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "000000000005-6.partial").mkdir()
+    again = Spool(tmp_path, 1 << 30)
+    again.open()
+    first, bad = again
+    assert (first, bad.records, again.records) == (good, 5, 8)
+    assert len(again.read(first)[0]) == 3
+    with pytest.raises(CorruptFile, match="No such file"):
+        again.read(bad)
+    again.close()
 
 
 def test_what_was_not_whole_is_gone_and_what_is_corrupt_is_put_aside(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from flowvis.clickhouse.schema.spooled import spooled
 from flowvis.clickhouse.spool import Entry, Spool
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import UncommittedRecords, Writer
+from flowvis.delivery import patience
 from flowvis.errors import StoreError
 from flowvis.native import StringTable
 from flowvis.runtime.dropped import OutgoingDropped
@@ -298,7 +299,7 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
 ) -> None:
     store = Moody()
     store.migrate_error = GONE
-    line = Line(store, tmp_path)
+    line, strings = Line(store, tmp_path), StringTable()
     await line.writer.start()
     with monkeypatch.context() as patched:
 
@@ -306,15 +307,18 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
             raise OSError(28, "No space left on device")
 
         patched.setattr(os, "fsync", full)
-        line.send(10, mark=3)
+        line.send(mark=3, batch=flows(10, strings=strings))
         await until(lambda: line.writer.stats.spool_failures > 1)
         line.check()
         assert (line.writer.mark, line.spool.records) == (3, 0)
         assert "No space left" in line.writer.problem or "gone" in line.writer.problem
+        line.send(batch=flows(7, strings=strings))
+        failures = line.writer.stats.spool_failures
+        await until(lambda: line.writer.stats.spool_failures > failures + 1)
     assert caplog.text.count("cannot spool") == 1
-    await line.on_disk(10)
+    await line.on_disk(17)
     store.migrate_error = None
-    await until(lambda: line.stage.sent == 10)
+    await until(lambda: line.stage.sent == 17)
     await line.writer.stop()
 
 
@@ -428,6 +432,57 @@ async def test_a_file_that_a_slow_disk_has_too_late_is_not_stored_as_well(
     await other.stop()
     assert files(tmp_path) == []
     assert stored(back) == [10]
+
+
+async def test_a_disk_that_hangs_keeps_nothing_from_a_store_that_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hangs, goes_on, flush = threading.Event(), threading.Event(), os.fsync
+
+    def fsync(file: int) -> None:
+        hangs.set()
+        goes_on.wait(PATIENCE_S)
+        flush(file)
+
+    monkeypatch.setattr(spooling, "HANGS_S", 0.05)
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    await line.writer.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        line.send(10, mark=3)
+        await until(hangs.is_set)
+        store.migrate_error = None
+        line.send(7, mark=4)
+        await until(lambda: line.stage.sent == 17)
+        line.check()
+        assert (line.writer.problem, line.writer.mark, stored(store)) == ("", SETTLED, [10, 7])
+        assert "asked to write 10 records to" in caplog.text
+        goes_on.set()
+        await until(lambda: not list(tmp_path.glob("0*")))
+    await line.writer.stop()
+    assert (stored(store), line.stage.dropped, line.spool.records) == ([10, 7], {}, 0)
+
+
+async def test_a_disk_that_hangs_as_it_is_read_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    goes_on, read = threading.Event(), line.spool.read
+    monkeypatch.setattr(line.spool, "read", lambda entry: goes_on.wait(PATIENCE_S) and read(entry))
+    monkeypatch.setattr(patience, "PATIENCE_S", 0.01)
+    await line.writer.start()
+    await line.send_to_disk(10)
+    store.migrate_error = None
+    await until(lambda: line.writer._ready and line.writer.problem.startswith("no answer for"))
+    goes_on.set()
+    await until(lambda: line.stage.sent == 10)
+    await line.writer.stop()
+    assert line.writer.problem == ""
 
 
 async def test_a_writer_without_a_spool_stores_what_the_one_before_spooled(tmp_path: Path) -> None:

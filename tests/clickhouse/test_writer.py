@@ -131,6 +131,19 @@ async def test_commits_wait_for_the_interval_or_for_enough() -> None:
     assert store.closed
 
 
+async def test_a_commit_comes_before_the_queue_is_full() -> None:
+    writer = writer_for(Moody(), commit_interval_s=3600, max_pending=700)
+    await writer.start()
+    await until(lambda: writer.healthy)
+    strings = StringTable()
+    for _ in range(7):
+        for _ in range(7):
+            writer.put(flows(50, strings=strings))
+        await until(lambda: not writer.held())
+    assert writer.stage.dropped == {}
+    await writer.stop()
+
+
 async def test_a_batch_that_is_larger_than_a_commit_is_split() -> None:
     store = Moody()
     writer = writer_for(store, commit_records=1000)
@@ -286,6 +299,26 @@ async def test_the_oldest_go_when_the_queue_takes_too_much_memory() -> None:
     assert writer.stage.sent == 3000
     ports = [int(port) for b in store.stored.values() for port in b["sourceTransportPort"][::100]]
     assert ports == list(range(30, 60))
+
+
+async def test_small_batches_take_no_more_memory_than_their_records() -> None:
+    """As they come in a quiet cluster: an empty batch alone takes 9 KB."""
+    store = Moody()
+    store.migrate_error = StoreError("not there", retryable=True)
+    strings = StringTable()
+    writer = writer_for(store, max_bytes=5 * size_of(flows(2000)))
+    await writer.start()
+    for number in range(2000):
+        batch = flows(1, strings=strings)
+        batch["sourceTransportPort"][:] = number
+        batch.mark = number
+        writer.put(batch)
+    assert (writer.held(), writer.mark, writer.stage.dropped) == (2000, 0, {})
+    assert writer.held_bytes() < 2 * size_of(flows(2000))
+    store.migrate_error = None
+    await writer.stop()
+    ports = [int(port) for b in store.stored.values() for port in b["sourceTransportPort"]]
+    assert ports == list(range(2000))
 
 
 async def test_what_is_committed_counts_and_its_string_table_when_that_is_left_behind() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.records import numbered
+from flowvis.backlog import size_of
 from flowvis.batch import SETTLED, Batch
 from flowvis.delivery.queue import SMALL, Queue, Unsettled
 from flowvis.native import StringTable
@@ -476,6 +477,29 @@ def test_what_was_forgotten_is_unconfirmed_when_the_session_ends(end: str) -> No
     else:
         assert queue.abandon(ExportDropped.STOPPED) == 14
         assert queue.stage.dropped == {"unconfirmed": 8, "stopped": 6}
+    balanced(queue)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_small_batches_that_are_sent_take_no_more_memory_than_their_records(apart: bool) -> None:
+    """As a quiet node has them while the collector acknowledges nothing; in pieces of a file."""
+    queue = Queue(Stage("sink"), 10_000, max_bytes=100 * size_of(batch(0, 1)))
+    if apart:
+        queue.keep_marks_apart()
+    queue.begin(acknowledged=True)
+    for number in range(900):
+        one = batch(number, 1)
+        one.mark = 5 + number // 300
+        queue.put(one)
+        queue.take()
+        queue.sent(1)
+    assert (len(queue), queue.stage.held(), queue.mark) == (900, 900, 5)
+    queue.acknowledge(299)
+    assert queue.mark == 5
+    queue.acknowledge(301)
+    assert queue.mark == (6 if apart else 5)
+    assert queue.begin(acknowledged=True) == 599
+    assert [number for taken in drain(queue) for number in taken] == list(range(301, 900))
     balanced(queue)
 
 

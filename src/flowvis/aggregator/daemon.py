@@ -357,7 +357,7 @@ class Aggregator:
             "correlationTimeout": self._retime,
             "recordContents": self._change_contents,
             **{slot.key: self._change_destinations for slot in slots(DestinationSettings)},
-            "clusterID": self._name_cluster,
+            "clusterID": self._change_destinations,
             "networks": self._name_networks,
             "listen.maxSessions": self._admit,
             "listen.maxSessionsPerAddress": self._admit,
@@ -371,16 +371,14 @@ class Aggregator:
         self._completer.pod_labels = settings.record_contents.pod_labels
 
     async def _change_destinations(self, settings: AggregatorSettings) -> None:
-        await self.destinations.apply(settings)
-        self._completer.with_uids = settings.with_uids
-
-    async def _name_cluster(self, settings: AggregatorSettings) -> None:
+        """Change the cluster's id as well, before anything begins that is numbered by it."""
         before, self._identity.configured = self._identity.configured, settings.cluster_id
         try:
             await self.destinations.apply(settings)
         except BaseException:
             self._identity.configured = before
             raise
+        self._completer.with_uids = settings.with_uids
 
     async def _name_networks(self, settings: AggregatorSettings) -> None:
         networks.enforce(network_names(settings.networks))

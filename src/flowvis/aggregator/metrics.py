@@ -205,7 +205,10 @@ class DestinationsCollector(MetricsCollector):
             GaugeMetricFamily(f"{self._prefix}_destination_{what}", text, labels=names)
             for what, text in (
                 ("healthy", "1 while records can be delivered"),
-                ("behind_seconds", "For how long the oldest record has not been delivered"),
+                (
+                    "behind_seconds",
+                    "For how long the oldest record has waited, not counting its wait for others",
+                ),
                 ("behind_records", "Records that are not delivered"),
             )
         )

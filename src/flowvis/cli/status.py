@@ -189,7 +189,8 @@ def _destination(destination: Mapping[str, Any]) -> str:
     """Say of a destination how it is, and how far behind."""
     parts = [destination["problem"] or "well"]
     if records := destination.get("records"):
-        parts.append(f"{records} records behind, of {destination['behindSeconds']:.0f} s")
+        behind = destination["behindSeconds"]
+        parts.append(f"{records} records {f'behind, of {behind:.0f} s' if behind else 'wait'}")
     if records := destination.get("spooledRecords"):
         size = quantity(destination["spooledBytes"], "B")
         parts.append(f"{records} of them spooled ({size})")

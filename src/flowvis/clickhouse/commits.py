@@ -7,7 +7,6 @@
 What is on its way to disk, and comes back from there, is a commit as well (`spooling`).
 """
 
-import asyncio
 import secrets
 import socket
 import time
@@ -19,6 +18,7 @@ from flowvis.batch import Batch, concat
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
 from flowvis.clickhouse.schema.rollups import StoredBatch
 from flowvis.clickhouse.spool import Entry
+from flowvis.delivery.queue import SMALL
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.strings import Strings
@@ -100,18 +100,17 @@ class Uncommitted:
     ) -> None:
         """A quarter of `max_bytes` is for what is being committed, which is copied into one piece.
 
-        A commit has `commit_records` at the most.
+        A commit has `commit_records` at the most, and half of `max_records`: who waits for more
+        would lose what a store that is well was about to take.
         """
         self.stage = stage
-        self.commit_records = commit_records
+        self.commit_records = min(commit_records, max(max_records // 2, 1))
         self.current: Commit | None = None
         """What is being committed; it may be in the spool as well."""
         self.spooling: Commit | None = None
         """What was taken out to go to disk, and is not there."""
-        self.taking = asyncio.Lock()
-        """For who takes records out: they keep their order."""
         self._ids = ids
-        self._waiting = Backlog(max_records)
+        self._waiting = Backlog(max_records, join=SMALL)
         self.bound(max_bytes)
 
     @property

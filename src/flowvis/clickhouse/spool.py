@@ -10,6 +10,7 @@
 A file is written under another name, flushed, and then named by its number and its records, so that
 what is found is whole, in order, and counted without reading it. What touches files blocks, and may
 be called in a thread, one call that writes and one that reads at a time; the rest is its owner's.
+There is a file a second at least while a store is away: sums over all are kept, not made anew.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.spooled import MAX_BODY, CorruptFile, restored, spooled
 from flowvis.errors import FlowvisError
-from flowvis.runtime.directory import OwnDirectory
+from flowvis.runtime.directory import OwnDirectory, private
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ CORRUPT, REJECTED = ".corrupt", ".rejected"
 """The suffixes of files that are put aside: damaged, or refused by the store for ever."""
 _FOR_GOOD = frozenset({errno.ENOENT, errno.EIO, errno.EISDIR, errno.ELOOP})
 """What keeps a file from being read another time as well."""
-_NAME = re.compile(r"([0-9]{12})-([0-9]{1,9})\.batch")
+_NUMBER = re.compile(r"[0-9]{12,18}(?![0-9])")
+_NAME = re.compile(rf"({_NUMBER.pattern})-([0-9]{{1,9}})\.batch")
 
 
 class SpoolError(FlowvisError):
@@ -76,7 +78,12 @@ class Spool:
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
+        self.records = 0
+        """Records of all batches."""
+        self.bytes = 0
+        """Bytes of all files."""
         self._entries: deque[Entry] = deque()
+        self._largest = 0  # of the files, or more
         self._next = 0
         self._own = OwnDirectory(directory)
 
@@ -89,24 +96,16 @@ class Spool:
         """Whether it can be used."""
         return self._own.is_taken
 
-    @property
-    def records(self) -> int:
-        """Records of all batches."""
-        return sum(entry.records for entry in self._entries)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files."""
-        return sum(entry.size for entry in self._entries)
-
     def __iter__(self) -> Iterator[Entry]:
         """Go through the batches, the oldest first."""
         return iter(self._entries)
 
     def has_room(self, size: int = 0) -> bool:
         """Whether a batch of so many bytes, or the largest that there is, fits in."""
-        largest = max((entry.size for entry in self._entries), default=0)
-        return self.bytes + max(largest, size) <= self.max_bytes
+        left = self.max_bytes - self.bytes
+        if self._largest > left:  # it may be gone
+            self._largest = max((entry.size for entry in self._entries), default=0)
+        return max(self._largest, size) <= left
 
     @property
     def oldest(self) -> Entry | None:
@@ -144,7 +143,7 @@ class Spool:
         path = self.directory / entry.name
         partial = path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=private) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -156,17 +155,23 @@ class Spool:
                 path.unlink(missing_ok=True)
             if self._next == entry.number + 1:
                 self._next = entry.number
-            raise SpoolError(f"{path}: {error.strerror}") from error
+            # Without the file's name, which is another one at each attempt: that is said once.
+            raise SpoolError(f"{self.directory}: {error.strerror}") from error
         return entry
 
     def add(self, entry: Entry) -> None:
         """Put what was written behind all others."""
         self._entries.append(entry)
+        self.records += entry.records
+        self.bytes += entry.size
+        self._largest = max(self._largest, entry.size)
 
     def forget(self, entry: Entry) -> None:
         """Take a batch out that is delivered, or given up; its file is still to be deleted."""
         with contextlib.suppress(ValueError):
             self._entries.remove(entry)
+            self.records -= entry.records
+            self.bytes -= entry.size
 
     def read(self, entry: Entry) -> tuple[Batch, BatchId]:
         """Return a batch and its id; CorruptFile where these are not what was written.
@@ -205,12 +210,24 @@ class Spool:
         found, last = [], -1
         for path in self.directory.iterdir():
             if path.suffix == ".partial":
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
             elif match := _NAME.fullmatch(path.name):
-                found.append(Entry(int(match[1]), int(match[2]), path.stat().st_size))
-            if (number := path.name[:12]).isdigit():
-                last = max(last, int(number))
-        self._entries = deque(sorted(found, key=lambda entry: entry.number))
+                found.append(Entry(int(match[1]), int(match[2]), _size(path)))
+            if number := _NUMBER.match(path.name):
+                last = max(last, int(number[0]))
+        self._entries.clear()
+        self.records = self.bytes = self._largest = 0
+        for entry in sorted(found, key=lambda entry: entry.number):
+            self.add(entry)
         self._next = last + 1
         if found:
             log.info("%s: %d records of a process before", self.directory, self.records)
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file; of one that a bad disk does not tell, which is corrupt, 0."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

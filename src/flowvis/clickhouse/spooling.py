@@ -1,8 +1,9 @@
 """Brings to disk what a store does not take, and gives it out again, in its order.
 
 What a store that is away for some seconds has not taken goes to the spool, and is durable there.
-From then on everything passes the spool until it is empty again. Without a spool, nothing happens
-here.
+From then on everything passes the spool until it is empty again. A disk that hangs keeps nothing
+from a store that is back: that gets from memory what is being written. Without a spool, nothing
+happens here.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from flowvis.clickhouse.spool import (
     SpoolTaken,
 )
 from flowvis.counts import count, gauge
+from flowvis.delivery.patience import Patience
 from flowvis.runtime.component import end, spawn
 from flowvis.runtime.directory import Handover
 from flowvis.runtime.dropped import OutgoingDropped
@@ -39,6 +41,8 @@ LOOK_S = 1.0
 FILE_RECORDS = 50_000  # a second's work
 PRESSURE = 0.5  # of the queue: from here on a full spool gives up what is oldest
 CLOSE_S = 2.0
+HANGS_S = 5.0
+"""From when on a file that is being written is not waited for."""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,9 @@ class Spooling:
         self._handover = Handover()
         self._thread: ThreadPoolExecutor | None = None
         self._task: asyncio.Task[None] | None = None
+        self._patience = Patience(f"{name} spool")
+        self._through = asyncio.Event()
+        """Nothing that was taken out is being written."""
         self._over = asyncio.Event()
 
     def __len__(self) -> int:
@@ -177,11 +184,26 @@ class Spooling:
         self._stage.drop(OutgoingDropped.LEFT, spool.records)
         spool.close()
 
-    async def next(self, call: Callable[..., Any]) -> Commit | None:
-        """Read the oldest batch on disk; what is damaged is put aside, counted.
+    async def oldest(self, call: Callable[..., Any]) -> Commit | None:
+        """Take out what is to be stored next, from disk or memory; None where there is nothing.
 
         `call` has files read in the thread of who stores them. SpoolError where that cannot be now.
         """
+        uncommitted = self._uncommitted
+        while (found := await self._next(call)) is None:
+            commit = uncommitted.spooling
+            if commit is None:
+                return uncommitted.take()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANGS_S):
+                    await self._through.wait()
+            if commit is uncommitted.spooling:  # its file goes if it is there at last
+                uncommitted.spooling = None
+                return commit
+        return found
+
+    async def _next(self, call: Callable[..., Any]) -> Commit | None:
+        """Read the oldest batch on disk; what is damaged is put aside, counted."""
         spool = self.spool
         while spool is not None and (entry := spool.oldest) is not None:
             try:
@@ -281,16 +303,19 @@ class Spooling:
         if uncommitted.current is not None and uncommitted.current.entry is None:
             await self._write(uncommitted.current)
         while self._is_needed() and uncommitted.waiting and await self._has_room():
-            async with uncommitted.taking:
-                uncommitted.spooling = commit = uncommitted.take(FILE_RECORDS)
-                try:
-                    if commit is not None:
-                        await self._write(commit)
-                finally:
+            uncommitted.spooling = commit = uncommitted.take(FILE_RECORDS)
+            if commit is None:
+                return
+            self._through.clear()
+            try:
+                await self._write(commit)
+            finally:
+                self._through.set()
+                if commit is uncommitted.spooling:
                     uncommitted.spooling = None
-                    if commit is not None and commit.entry is None:
+                    if commit.entry is None:
                         uncommitted.put_back(commit.batches)
-            if commit is not None and commit.entry is None and not self._refused_bytes:
+            if commit.entry is None and not self._refused_bytes:
                 return  # it is larger than the whole spool
 
     async def _write(self, commit: Commit) -> None:
@@ -319,7 +344,8 @@ class Spooling:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         writing = self._thread.submit(_write, spool, commit)
         try:
-            return await asyncio.wrap_future(writing)
+            with self._patience.waiting(f"write {len(commit)} records to {spool.directory}"):
+                return await asyncio.wrap_future(writing)
         except asyncio.CancelledError:
             writing.add_done_callback(partial(_delete, spool))
             raise

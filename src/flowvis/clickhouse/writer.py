@@ -108,7 +108,7 @@ class Writer:
         self.store = store
         self.stage = stage
         self.stats = stats or WriterStats()
-        self._interval_s = commit_interval_s
+        self.waits_s = commit_interval_s
         self._grace_s = grace_s
         self._clock = clock
         ids = BatchIds(clock)
@@ -260,7 +260,7 @@ class Writer:
         pause_s = FIRST_PAUSE_S
         while self.uncommitted.records or not self._stopping.is_set():
             if self._ready and self.uncommitted.current is None and not self._has_enough():
-                await self._nap(self._enough, self._interval_s)
+                await self._nap(self._enough, self.waits_s)
             if await self._attempt():
                 pause_s = FIRST_PAUSE_S
             elif self._stopping.is_set():
@@ -288,10 +288,8 @@ class Writer:
         try:
             if not self._ready:
                 await self._migrate()
-            async with uncommitted.taking:
-                if uncommitted.current is None:
-                    spooled = await self._spooling.next(self._call)
-                    uncommitted.current = spooled or uncommitted.take()
+            if uncommitted.current is None:
+                uncommitted.current = await self._spooling.oldest(self._from_disk)
             if uncommitted.current is not None:
                 await self._store(uncommitted.current)
             await self._keep_books()
@@ -388,6 +386,10 @@ class Writer:
 
     async def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _from_disk(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        with self._patience.waiting("give back what it has on disk"):
+            return await self._call(function, *arguments)
 
     def _has_enough(self) -> bool:
         """Whether there is a whole commit."""

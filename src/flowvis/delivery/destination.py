@@ -16,6 +16,8 @@ class Destination(Protocol):
     """As people know it: with the address, or the path."""
     required: bool
     """Whether records are durable only when this one has them."""
+    waits_s: float
+    """For how long records wait for others, to be delivered with them."""
     stats: Any
     """Its counters: a dataclass, as `flowvis.counts` declares it."""
 

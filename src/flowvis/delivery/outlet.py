@@ -88,12 +88,18 @@ class Outlet(Generic[D]):
 
     @property
     def behind_s(self) -> float:
-        """For how long the oldest record that is not delivered has been here; 0 without any."""
+        """For how long the oldest record that is not delivered has been here; 0 without any.
+
+        What it waits for others does not count.
+        """
         held = self.held()
         delivered = self.stage.received - held
         while len(self._moments) > 1 and self._moments[1][0] <= delivered:
             self._moments.popleft()
-        return self._clock_s() - self._moments[0][1] if held and self._moments else 0.0
+        if not held or not self._moments:
+            return 0.0
+        waits_s = max(one.waits_s for one in self.destinations)
+        return max(self._clock_s() - self._moments[0][1] - waits_s, 0.0)
 
     def held(self) -> int:
         """Records that the destination has, and the former one."""

@@ -73,7 +73,7 @@ class Queue:
         self._max_records, self._max_bytes = max_records, max_bytes
         self._waiting = Backlog(UNBOUNDED, join=SMALL)
         self._taken = Backlog(UNBOUNDED)
-        self._sent = Backlog(UNBOUNDED)
+        self._sent = Backlog(UNBOUNDED, join=SMALL)
         self._acknowledged = False  # whether this session's peer acknowledges
         self._gone = 0  # of this session's sent records: acknowledged, or forgotten
         self._forgotten = 0  # of these, forgotten and not acknowledged: nobody can send them again
@@ -179,7 +179,7 @@ class Queue:
 
     def keep_marks_apart(self) -> None:
         """Have the mark of each record be its own batch's: those of others are not joined."""
-        self._waiting.marks_apart = True
+        self._waiting.marks_apart = self._sent.marks_apart = True
 
     async def ready(self) -> None:
         """Return when there is something to take, or never will be."""

@@ -17,6 +17,8 @@ class QueuedDestination:
     Subclasses say how it leaves.
     """
 
+    waits_s = 0.0
+
     def __init__(
         self,
         name: str,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+from flowvis.aggregator.destinations.flow_series import BEGINNING_S
 from flowvis.lab.processes import FLOWCTL, DaemonProcess
 
 MEASURES = {
@@ -14,7 +15,7 @@ MEASURES = {
     "denied": "denied",
 }
 """By metric (`flowvis_flow_<name>_total`), the measure of questions that it is the sum of."""
-WITHIN_S = 20.0
+WITHIN_S = BEGINNING_S + 20.0
 LOOK_S = 0.5
 COMMAND = (*FLOWCTL, "top", "--by", "protocol", "--measure", ",".join(MEASURES.values()))
 

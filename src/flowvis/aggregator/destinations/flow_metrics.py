@@ -57,6 +57,7 @@ class FlowMetrics:
 
     name = "flow metrics"
     required = False
+    waits_s = 0.0
     problem = ""
     mark = SETTLED
 

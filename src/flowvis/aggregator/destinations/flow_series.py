@@ -10,6 +10,9 @@ A sum never decreases while its combination has its place. A place is given on w
 for long, and only where nobody may have seen it a moment ago: a counter that begins anew under the
 name of one that was just seen would hide what it had before.
 
+Who reads counters goes by how much they grow, and knows nothing of what one had when it was seen
+first. So whatever is new is read as 0 at first.
+
 No object is made per record: combinations are told apart by the codes of their texts, and the texts
 are looked at once for each. Sums are floats, as Prometheus has them: exact up to 2^53.
 """
@@ -85,6 +88,8 @@ PLACE_BYTES = 6 * (TEXT_BYTES + 64) + 512
 """What a combination takes at most: its labels, its sums, and 8 ways to come to it."""
 _WAYS = 8  # by what combinations of codes a combination is found: a few, as tables of texts change
 _CLEARED_S = 60.0  # at least between two times that they are forgotten as they were too many
+BEGINNING_S = 35.0
+"""For how long what is new is read as 0, and once at least: who reads every 30 s has seen that."""
 SEEN_S = 600.0
 """For how long after a scrape somebody may know a sum: Prometheus gives up after five minutes."""
 
@@ -122,6 +127,8 @@ class FlowSeries:
         places = self._named + OTHERS
         self._sums = np.zeros((len(MEASURES), places))
         self._last_s = np.full(places, -np.inf)
+        self._first_s = np.full(places, -np.inf)
+        self._was_read = np.zeros(places, bool)
         self._labels: list[tuple[str, ...]] = [()] * self._named
         self._labels += [(*_UNNAMED, kind, verdict) for kind in _TYPES for verdict in _VERDICTS]
         self._denied = np.array([bool(one) and one[-1] in DENIED for one in self._labels], bool)
@@ -153,6 +160,7 @@ class FlowSeries:
         columns = _columns(batch, key)
         for sums, values in zip(self._sums, columns, strict=True):
             np.add.at(sums, places, values)
+        self._first_s[places[self._last_s[places] == -np.inf]] = now_s
         self._last_s[places] = now_s
         self.stats.records += len(batch)
         if other.any():
@@ -161,12 +169,18 @@ class FlowSeries:
         self._count_series()
 
     def read(self, now_s: float) -> Iterator[Sample]:
-        """Go through the sums of all combinations, for somebody who will know them then."""
+        """Go through the sums of all combinations, for somebody who will know them then.
+
+        What is new is 0.
+        """
         self.expire(now_s)
         self._read_s = now_s
-        for place in np.flatnonzero(self._last_s > -np.inf).tolist():
+        used = self._last_s > -np.inf
+        shown = self._sums * (self._was_read & (now_s - self._first_s >= BEGINNING_S))
+        self._was_read |= used
+        for place in np.flatnonzero(used).tolist():
             labels = self._labels[place]
-            yield Sample(labels, self._sums[:, place], labels[-1] in DENIED)
+            yield Sample(labels, shown[:, place], labels[-1] in DENIED)
 
     def expire(self, now_s: float) -> None:
         """Give up combinations of which nothing came for long."""
@@ -180,6 +194,7 @@ class FlowSeries:
             self._free.append(place)
         self._sums[:, idle] = 0
         self._last_s[idle] = -np.inf
+        self._was_read[idle] = False
         self.stats.removed += len(idle)
         self._forget_ways(now_s)  # what was refused a place may have one now
         self._count_series()

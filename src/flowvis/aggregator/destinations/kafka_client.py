@@ -235,8 +235,11 @@ class Topic:
 
     async def _produce(self, partition: int, data: bytes) -> int:
         """Send a batch to the leader of a partition; return the code of its answer."""
-        place = self._aiokafka.TopicPartition(self.name, partition)
-        leader = self._client.cluster.leader_for_partition(place)
+        cluster = self._client.cluster
+        if partition not in (cluster.partitions_for_topic(self.name) or {partition}):
+            self._forget()  # the topic was made anew, and not every broker says so by itself
+            raise Undelivered(f"topic {self.name}: it has no partition {partition} any more")
+        leader = cluster.leader_for_partition(self._aiokafka.TopicPartition(self.name, partition))
         if leader is None or leader < 0:
             raise Undelivered(f"topic {self.name}: partition {partition} has no leader")
         request = self._produce_request(

@@ -55,7 +55,8 @@ class Load:
     batches: list[Batch]
     name: str = ""
     """What the destination calls it, for all attempts."""
-    attempts: int = 0
+    defects: int = 0
+    """How many attempts ended in an error that no receiver gives."""
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -80,13 +81,14 @@ class LoadDestination(QueuedDestination, ABC):
     ) -> None:
         """A load has `load_records` at most, and is delivered after `interval_s` at the latest.
 
-        It has a quarter of `max_bytes` at the most. `stats` are those of the destination whose
-        place this one takes.
+        It has half of the `capacity` and a quarter of `max_bytes` at the most: what comes before it
+        is delivered has room. `stats` are those of the destination whose place this one takes.
         """
         super().__init__(name, stage, capacity=capacity, max_bytes=max_bytes, required=required)
         self.stats = stats or LoadStats()
-        self._load_records, self._load_bytes = load_records, max_bytes // 4
-        self._interval_s = interval_s
+        self._load_records = min(load_records, max(capacity // 2, 1))
+        self._load_bytes = max_bytes // 4
+        self.waits_s = interval_s
         self._grace_s = grace_s
         self._clock = clock
         self._load: Load | None = None
@@ -184,7 +186,7 @@ class LoadDestination(QueuedDestination, ABC):
         if not self._has_enough():
             self._enough.clear()
             if not self._stopping.is_set():
-                await _event(self._enough, self._interval_s)
+                await _event(self._enough, self.waits_s)
         batches: list[Batch] = []
         records, left = self._load_records, self._load_bytes
         while records > 0 and left > 0 and (batch := self.queue.take(records)) is not None:
@@ -199,7 +201,6 @@ class LoadDestination(QueuedDestination, ABC):
 
     async def _attempt(self, load: Load) -> bool:
         """Deliver a load; False when it is to be tried again."""
-        load.attempts += 1
         try:
             with self._patience.waiting(f"take {len(load)} records"):
                 size = await self.deliver(load)
@@ -212,7 +213,8 @@ class LoadDestination(QueuedDestination, ABC):
             return self._failed(load, str(error), OutgoingDropped.REJECTED if error.final else None)
         except Exception as error:
             log.exception("%s: a defect of ours", self.name)
-            gone = OutgoingDropped.FAILED if load.attempts >= DEFECTS else None
+            load.defects += 1
+            gone = OutgoingDropped.FAILED if load.defects >= DEFECTS else None
             return self._failed(load, f"{type(error).__name__}: {error}", gone)
         self.queue.sent(len(load))
         if self._failing:

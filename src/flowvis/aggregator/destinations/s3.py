@@ -90,9 +90,11 @@ class S3Uploader:
     )
     compress: bool = option(True, doc="Whether files are compressed: CSV by gzip, Parquet by zstd")
     max_records_per_file: int = option(
-        1_000_000, doc="Records after which a file is uploaded; fewer where memory is short",
+        1_000_000,
+        doc="Records after which a file is uploaded; fewer where memory is short, and half of "
+        "maxPendingRecords at the most",
         minimum=1,
-    )  # fmt: skip
+    )
     upload_interval: Duration = option(
         60.0, doc="After how long it is, with what there is", minimum=1
     )

@@ -18,6 +18,9 @@ KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
+OLDER_MS = KEPT_MS
+"""How long before it was made a Pod may have begun a connection, as far as clocks differ. What
+began earlier may be of a Pod that had the address before and is forgotten."""
 ROUNDED_MS = 999  # by which a time of the API may be too early: it is in whole seconds
 SPARE = 4096  # workloads, or namespaces, of Pods that are gone, before the numbers begin anew
 
@@ -54,6 +57,8 @@ class PodIndex:
         self._on_nodes: dict[NodePort, list[int]] = {}
         self._workloads, self._namespaces = NumberedTexts(NO_WORKLOAD), NumberedTexts(("",))
         self._workload_of, self._namespace_of = np.zeros((2, 64), dtype=np.int32)
+        self._earliest_ms = np.zeros(64, dtype=np.uint64)
+        """From when on something may be of each Pod; the last place answers for NONE."""
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -167,6 +172,8 @@ class PodIndex:
         self.objects[handle] = pod
         self._workload_of = grown(self._workload_of, handle, 0)
         self._namespace_of = grown(self._namespace_of, handle, 0)
+        self._earliest_ms = grown(self._earliest_ms, handle + 1, 0)
+        self._earliest_ms[handle] = max(pod.created_ms - OLDER_MS, 0)
         self._number(handle, pod)
         if max(len(self._workloads), len(self._namespaces)) > 2 * len(self.objects) + SPARE:
             self._workloads.clear()
@@ -203,14 +210,15 @@ class PodIndex:
     def find(self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the handle of the Pod that had each address at each time; NONE where none.
 
-        The only Pod that had an address is the answer at any time, as nodes' clocks differ; of
-        several it is the one that lived at that time, or the only one that did within `SKEW_MS`.
+        The only Pod that had an address is the answer from `OLDER_MS` before it was made on, as
+        nodes' clocks differ, and at time 0, which is not known; of several it is the one that lived
+        at that time, or the only one that did within `SKEW_MS`.
         """
         handles: NDArray[np.int64] = self._only[self._slots.find(addresses)]
         several = np.flatnonzero(handles == _SEVERAL)
         if len(several):
             handles[several] = self._living(addresses[several], times_ms[several])
-        return handles
+        return self._made(handles, times_ms)
 
     def workloads(
         self, handles: NDArray[np.int64], strings: Strings
@@ -254,7 +262,12 @@ class PodIndex:
         for place, candidates in several.items():
             rows = np.flatnonzero(places == place)
             handles[rows] = self._alone(candidates, times_ms[rows].astype(np.int64))
-        return handles
+        return self._made(handles, times_ms)
+
+    def _made(self, handles: NDArray[np.int64], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return handles without those of Pods that were made long after these times."""
+        later = (times_ms < self._earliest_ms[handles]) & (times_ms != 0)
+        return np.where(later, NONE, handles) if later.any() else handles
 
     def _alone(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of candidates lived at each time; NONE where several did."""

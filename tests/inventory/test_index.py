@@ -156,6 +156,20 @@ def test_what_began_long_before_a_pod_was_made_is_not_its_own() -> None:
     assert names(inventory, ["10.0.0.1", "10.0.0.2"], began) == ["", "d"]
 
 
+@pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])
+def test_of_two_pods_that_are_seen_with_an_address_at_once_the_younger_one_has_it(
+    order: tuple[str, str],
+) -> None:
+    """As at a start, while the object of a Pod whose node is gone stays."""
+    made = {"old": "2026-01-01T00:00:00Z", "new": "2026-01-01T06:00:00Z"}
+    inventory = Inventory()
+    for name in order:
+        inventory.upsert(pod(name, "10.0.0.1", creationTimestamp=made[name]), NEW_YEAR + DAY)
+    hours = (1, 5, 7, 23, 25)
+    found = [names(inventory, ["10.0.0.1"], NEW_YEAR + at * 3_600_000)[0] for at in hours]
+    assert found == ["old", "old", "new", "new", "new"]
+
+
 def test_of_several_pods_the_one_that_lived_at_the_time() -> None:
     inventory = Inventory()
     inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)

@@ -306,14 +306,16 @@ class PodIndex:
 
         Where several lived, the one that ended first: the next can only have had it after that. But
         one that was seen with it later has it from then on, as an object may stay for long when its
-        containers are gone.
+        containers are gone. Of those that are seen with it at once, as at a start, it is the last
+        that lived.
         """
         holders = np.full(len(times), NONE, dtype=np.int64)
         since = np.zeros(len(times), dtype=np.int64)
-        for handle in sorted(candidates, key=lambda one: self._until_ms[one], reverse=True):
+        in_order = sorted(candidates, key=self._since_ms.__getitem__)
+        for handle in sorted(in_order, key=lambda one: -self._until_ms[one]):
             inside = (times > self._since_ms[handle]) & (times < self._until_ms[handle])
             holders[inside], since[inside] = handle, self._since_ms[handle]
-        for handle in sorted(candidates, key=self._seen_ms.__getitem__):
+        for handle in sorted(in_order, key=self._seen_ms.__getitem__):
             seen = self._seen_ms[handle]
             later = (times >= seen) & (times < self._until_ms[handle]) & (seen > since)
             holders[later] = handle

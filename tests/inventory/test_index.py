@@ -1,3 +1,4 @@
+import sys
 import tracemalloc
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowvis.inventory import index, pods
 from flowvis.inventory.index import NONE, Inventory, text_codes
+from flowvis.inventory.objects import parse_pod
 from flowvis.inventory.pods import KEPT_MS, OLDER_MS, SKEW_MS, PodIndex
 from flowvis.native import StringTable
 from inventory import kubernetes_objects
@@ -427,6 +429,75 @@ def test_whose_an_address_was_as_pods_followed_each_other(
         getattr(inventory, what)(item, NEW_YEAR + when)
     for name, middle in spans:
         assert names(inventory, ["10.0.0.1"], NEW_YEAR + middle) == [name]
+
+
+TIMES = st.integers(NEW_YEAR, NEW_YEAR + 8_000)
+
+
+@given(
+    st.lists(st.tuples(TIMES, TIMES, TIMES | st.just(pods.FOREVER_MS)), min_size=2, max_size=6),
+    st.lists(TIMES, min_size=1, max_size=6),
+)
+def test_of_several_the_one_that_the_rules_say(
+    lives: list[tuple[int, int, int]], times: list[int]
+) -> None:
+    """Of each: from when on it may have its address, when it was seen with it, and its end."""
+    found = PodIndex()
+    for place, life in enumerate(lives):
+        found._add(parse_pod(pod(f"p{place}", "10.0.0.1")), *life)
+    column = addresses(["10.0.0.1"] * len(times))
+    answers = found.find(column, np.array(times, dtype=np.uint64)).tolist()
+    assert answers == [the_one_of(lives, time) for time in times]
+
+
+def the_one_of(lives: list[tuple[int, int, int]], time: int) -> int:
+    """Ask one after the other."""
+    then = [
+        (until, -since, -place)
+        for place, (since, _, until) in enumerate(lives)
+        if since < time < until
+    ]
+    holder = -min(then)[2] if then else NONE
+    after = lives[holder][0] if then else 0
+    seen_later = [
+        (seen, since, place)
+        for place, (since, seen, until) in enumerate(lives)
+        if after < seen <= time < until
+    ]
+    if seen_later:
+        return max(seen_later)[2]
+    near = [
+        place
+        for place, (since, _, until) in enumerate(lives)
+        if since - SKEW_MS <= time <= until + SKEW_MS
+    ]
+    return near[0] if holder == NONE and len(near) == 1 else holder
+
+
+def test_thousands_of_addresses_that_several_pods_had_cost_no_python_each() -> None:
+    """As while all Pods of a cluster are made anew, by a CNI that gives addresses again soon."""
+
+    def calls(places: int) -> int:
+        inventory = Inventory()
+        ips = [f"10.0.{at >> 8}.{at & 255}" for at in range(places)]
+        for name, since_ms in (("old", NEW_YEAR), ("new", NEW_YEAR + 1000)):
+            for at, ip in enumerate(ips):
+                inventory.upsert(pod(f"{name}-{at}", ip), since_ms)
+        column, times = addresses(ips), np.full(places, NEW_YEAR + 2000, dtype=np.uint64)
+        counted = 0
+
+        def count(_frame: Any, event: str, _what: Any) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            inventory.pods.find(column, times)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(600) == calls(3)
 
 
 def test_nodes_clocks_may_differ_by_a_second() -> None:

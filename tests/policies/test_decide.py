@@ -96,6 +96,21 @@ def test_a_policy_seen_late_changes_what_was_compiled(cluster: Cluster) -> None:
     assert ingress(cluster, NOW) == ALLOWED
 
 
+def test_a_tenant_who_changes_a_policy_all_the_time_hides_no_other(cluster: Cluster) -> None:
+    """Nor does each change cost a compilation, which all records wait for."""
+    for at in range(0, 300_000, 250):
+        noise = {"matchLabels": {"tick": str(at)}}
+        cluster.apply(network_policy("noise", "y", podSelector=noise), now_ms=NOW + at)
+        if at == 150_000:
+            cluster.apply(SHUT, now_ms=NOW + at)
+        ingress(cluster, NOW + at)
+        if at > 180_000:
+            assert ingress(cluster, NOW + at - 15_000) == DENIED
+        elif at < 150_000:
+            assert ingress(cluster, NOW + at - 15_000) == NOTHING
+    assert cluster.policies.stats.compiled < 300_000 // 5000 + 10
+
+
 def test_old_versions_are_forgotten(cluster: Cluster) -> None:
     cluster.apply(OPEN, now_ms=NOW)
     cluster.apply(SHUT, now_ms=NOW + 1000)

@@ -28,9 +28,13 @@ def pod(name: str, *ips: str, **more: Any) -> dict[str, Any]:
     )
 
 
-def names(inventory: Inventory, ips: list[str], at: int = NEW_YEAR + DAY) -> list[str]:
+def names(
+    inventory: Inventory, ips: list[str], at: int = NEW_YEAR + DAY, *, then: bool = False
+) -> list[str]:
     times = np.full(len(ips), at, dtype=np.uint64)
     handles = inventory.pods.find(addresses(ips), times)
+    if then:
+        handles = inventory.pods.of_then(handles, times)
     return ["" if h == NONE else inventory.pods.objects[h].name for h in handles.tolist()]
 
 
@@ -134,28 +138,29 @@ def test_nothing_is_found_in_an_empty_inventory() -> None:
     assert len(inventory) == 0
 
 
-def test_the_only_pod_of_an_address_is_found_whatever_clocks_say() -> None:
+def test_the_only_pod_of_an_address_is_found_at_any_time() -> None:
     inventory = Inventory()
     inventory.upsert(pod("a", "10.0.0.1"), NEW_YEAR)
-    assert names(inventory, ["10.0.0.1"], NEW_YEAR - OLDER_MS) == ["a"]
-    assert names(inventory, ["10.0.0.1"], 0) == ["a"], "of a time that is not known"
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR - DAY) == ["a"]
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR - OLDER_MS, then=True) == ["a"]
+    assert names(inventory, ["10.0.0.1"], 0, then=True) == ["a"], "of a time that is not known"
     inventory.delete(pod("a"), NEW_YEAR + 10)
-    assert names(inventory, ["10.0.0.1"], NEW_YEAR + DAY) == ["a"]
+    assert names(inventory, ["10.0.0.1"], NEW_YEAR + DAY, then=True) == ["a"]
 
 
-def test_what_began_long_before_a_pod_was_made_is_not_its_own() -> None:
+def test_what_began_long_before_a_pod_was_made_began_without_it() -> None:
     """Its address was another Pod's, which is forgotten; conntrack may know the connection yet."""
     inventory = Inventory()
     inventory.upsert(pod("a", "10.0.0.1", creationTimestamp="2025-12-31T20:00:00Z"), NEW_YEAR)
     inventory.delete(pod("a"), NEW_YEAR + 1000)
     inventory.expire(NEW_YEAR + 1000 + KEPT_MS)
-    began = NEW_YEAR - 3_600_000
-    assert names(inventory, ["10.0.0.1"], began) == [""]
+    began, both = NEW_YEAR - 3_600_000, ["10.0.0.1", "10.0.0.2"]
+    assert names(inventory, both, began, then=True) == ["", ""]
     for later in (pod("b", "10.0.0.1"), pod("c", "10.0.0.1")):
         inventory.upsert(later, NEW_YEAR + 600_000)
-        assert names(inventory, ["10.0.0.1", "10.0.0.2"], began) == ["", ""]
+        assert names(inventory, both, began, then=True) == ["", ""]
     inventory.upsert(pod("d", "10.0.0.2", creationTimestamp="2025-12-31T22:00:00Z"), NEW_YEAR)
-    assert names(inventory, ["10.0.0.1", "10.0.0.2"], began) == ["", "d"]
+    assert names(inventory, both, began, then=True) == ["", "d"]
 
 
 @pytest.mark.parametrize("order", [("old", "new"), ("new", "old")])

@@ -284,7 +284,9 @@ class Explanations:
     def _at(self, address: bytes, at_ms: int, named: str) -> End:
         """Return the end at an address; `named` is the Pod that a record names there."""
         times = np.array([at_ms], dtype=np.uint64)
-        (handle,) = self._inventory.pods.find(address_column([address]), times).tolist()
+        index = self._inventory.pods
+        found = index.find(address_column([address]), times)
+        (handle,) = (found if named else index.of_then(found, times)).tolist()
         pod = None if handle == NONE else self._inventory.pods.objects[handle]
         if pod is not None and named in {"", f"{pod.namespace}/{pod.name}"}:
             return End(address, member_of(pod), f"{pod.namespace}/{pod.name}", pod.node)

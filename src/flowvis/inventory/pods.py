@@ -210,16 +210,27 @@ class PodIndex:
     def find(self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the handle of the Pod that had each address at each time; NONE where none.
 
-        The only Pod that had an address is the answer from `OLDER_MS` before it was made on, as
-        nodes' clocks differ, and at time 0, which is not known; of several it is the one that lived
-        at that time, or the only one that did within `SKEW_MS`.
+        The only Pod that had an address is the answer at any time, as nodes' clocks differ (but see
+        `of_then`); of several it is the one that lived at that time, or the only one that did
+        within `SKEW_MS`.
         """
         handles: NDArray[np.int64] = self._only[self._slots.find(addresses)]
         several = np.flatnonzero(handles <= _SEVERAL)
         if len(several):
             firsts, times = _SEVERAL - handles[several], times_ms[several].astype(np.int64)
             handles[several] = self._of_several(firsts, times)
-        return self._made(handles, times_ms)
+        return handles
+
+    def of_then(
+        self, handles: NDArray[np.int64], times_ms: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
+        """Return handles that were found without those of Pods made more than `OLDER_MS` later.
+
+        At time 0, which is not known, it may be any. Who sees a connection go on, or has its Pod's
+        name from who does, knows better: what is sent to an address is the next Pod's as well.
+        """
+        later = (times_ms < self._earliest_ms[handles]) & (times_ms != 0)
+        return np.where(later, NONE, handles) if later.any() else handles
 
     def workloads(
         self, handles: NDArray[np.int64], strings: Strings
@@ -265,12 +276,7 @@ class PodIndex:
         if len(rows):
             times = times_ms[rows].astype(np.int64)
             handles[rows] = self._alone(several.walk(firsts[places[rows]]), times)
-        return self._made(handles, times_ms)
-
-    def _made(self, handles: NDArray[np.int64], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return handles without those of Pods that were made long after these times."""
-        later = (times_ms < self._earliest_ms[handles]) & (times_ms != 0)
-        return np.where(later, NONE, handles) if later.any() else handles
+        return self.of_then(handles, times_ms)
 
     def _alone(self, candidates: Walk, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of candidates lived at each time; NONE where several did."""

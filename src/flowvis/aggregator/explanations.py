@@ -286,7 +286,9 @@ class Explanations:
         times = np.array([at_ms], dtype=np.uint64)
         index = self._inventory.pods
         found = index.find(address_column([address]), times)
-        (handle,) = (found if named else index.of_then(found, times)).tolist()
+        if not named and (index.of_then(found, times) != found).any():
+            return End(address, gone=True)  # a Pod before the one that is known
+        (handle,) = found.tolist()
         pod = None if handle == NONE else self._inventory.pods.objects[handle]
         if pod is not None and named in {"", f"{pod.namespace}/{pod.name}"}:
             return End(address, member_of(pod), f"{pod.namespace}/{pod.name}", pod.node)

@@ -179,3 +179,24 @@ def test_what_is_reported_of_a_policy_ends_with_it() -> None:
     assert cluster.policies.unrecognized == {}
     assert cluster.policies.stats.unrecognized == 0
     assert len(reports) == 2
+
+
+def test_one_that_is_too_much_costs_no_other_kind_of_its_name() -> None:
+    """All BaselineAdminNetworkPolicies are called "default"."""
+    everybody: dict[str, Any] = {"namespaces": {}}
+    deny: dict[str, Any] = {"action": "Deny", "from": [everybody]}
+    hostile = admin_policy(
+        "AdminNetworkPolicy",
+        "default",
+        subject={"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "bank"}}},
+        ingress=[deny] * 1001,
+    )
+    baseline = admin_policy(
+        "BaselineAdminNetworkPolicy", "default", subject=everybody, ingress=[deny]
+    )
+    cluster, reports = cluster_with(hostile, baseline)
+    found = cluster.one("shop/client", "shop/server")["ingress"]
+    assert found == Verdict("default", "", 4, "ingress[0]", Action.DROP)
+    assert cluster.one("shop/client", "bank/teller")["ingress"] == NOTHING
+    assert cluster.policies.stats.unknown == 1
+    assert [report.split(":")[0] for report in reports] == ["AdminNetworkPolicy default"]

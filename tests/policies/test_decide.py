@@ -10,6 +10,7 @@ from flowvis.native import StringTable
 from flowvis.policies import endpoints, verdicts
 from flowvis.policies.endpoints import EndpointTable
 from flowvis.policies.history import KEPT_MS
+from flowvis.policies.model import PolicyType
 from policies.cluster import (
     NOTHING,
     NOW,
@@ -449,7 +450,11 @@ def test_objects_as_they_were_at_a_time(cluster: Cluster) -> None:
 def test_since_when_a_policy_says_what_it_says(cluster: Cluster) -> None:
     cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
     cluster.apply(network_policy("q", "y"), now_ms=NOW + 5)
-    assert cluster.policies.since() == {(1, "x", "p"): NOW - 10_000, (1, "y", "q"): NOW + 5}
+    kind = "NetworkPolicy"
+    assert cluster.policies.since() == {
+        (PolicyType.KUBERNETES, kind, "x", "p"): NOW - 10_000,
+        (PolicyType.KUBERNETES, kind, "y", "q"): NOW + 5,
+    }
     cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 7)
     cluster.policies.delete(network_policy("q", "y"), NOW + 8)
-    assert cluster.policies.since() == {(1, "x", "p"): NOW + 7}
+    assert cluster.policies.since() == {(PolicyType.KUBERNETES, kind, "x", "p"): NOW + 7}

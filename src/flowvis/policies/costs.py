@@ -22,8 +22,8 @@ from flowvis.policies.model import (
 from flowvis.policies.networks import pieces
 from flowvis.policies.objects import Snapshot
 
-PolicyKey = tuple[PolicyType, str, str]
-"""Type, namespace, name."""
+PolicyKey = tuple[PolicyType, str, str, str]
+"""Type, kind, namespace, name: of one type may be kinds that have the same name."""
 
 MAX_RULES = 1000  # of a policy in one direction: each is looked at for each pair of classes
 MAX_SELECTORS = 1000  # of Pods, distinct, in one policy: places in the set of each class of Pods
@@ -38,7 +38,7 @@ PEERS = "groups with too many peers for so many rules"
 
 def key_of(policy: Policy) -> PolicyKey:
     """Return what names a policy: to compare all of its rules would cost more than they do."""
-    return policy.type, policy.namespace, policy.name
+    return policy.type, policy.kind, policy.namespace, policy.name
 
 
 def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:

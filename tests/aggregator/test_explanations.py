@@ -174,6 +174,21 @@ async def test_a_service_of_pods_that_share_their_nodes_addresses(tmp_path: Path
         assert connection["ingress"]["conclusion"] == "not-a-pod"
 
 
+@pytest.mark.parametrize(
+    ("source", "noted"),
+    [("203.0.113.9", True), ("192.0.2.1", False), ("10.0.1.1", False), ("ops/probe", False)],
+)
+async def test_whose_address_pods_see_of_a_client_outside_depends(
+    tmp_path: Path, source: str, *, noted: bool
+) -> None:
+    async with served(tmp_path, *cluster()) as ask:
+        answer = await ask(source, "shop/orders:web")
+        assert answer["connections"]
+        assert any("externalTrafficPolicy" in note for note in answer["notes"]) is noted
+        answer = await ask(source, "shop/orders-0:8080")
+        assert not any("externalTrafficPolicy" in note for note in answer["notes"])
+
+
 async def test_who_had_an_address_before_the_pod_that_has_it_now_is_not_known(
     tmp_path: Path,
 ) -> None:

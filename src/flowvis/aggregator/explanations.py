@@ -347,11 +347,23 @@ class Explanations:
         found.sort(key=lambda called: called.destination.name)
         ends.services += found[:MAX_ENDPOINTS]
         ends.more = max(len(found) - MAX_ENDPOINTS, 0)
+        if self._outside(ends.source):
+            ends.notes.append(
+                f"{ends.source} is explained as the Pods' client; what comes to a Service from "
+                "outside of the cluster may have a node's address there (externalTrafficPolicy: "
+                "Cluster), and then that is what policies see"
+            )
         if not found:
             ends.notes.append(
                 f"Service {target.service} leads to no Pod that is known: it has no selector, or "
                 f"nothing that it selects has an IPv{family} address and that port"
             )
+
+    def _outside(self, end: End) -> bool:
+        """Whether an end is neither a Pod nor a node."""
+        column = address_column([end.address])
+        known = self._inventory.are_pods(column) | (self._inventory.nodes.find(column) != NONE)
+        return not (end.name or end.gone or known.any())
 
     def _like(self, place: Place) -> str:
         """Name a Pod of the namespace that may be meant."""

@@ -68,6 +68,25 @@ def test_the_pod_of_the_missing_half_is_filled_in() -> None:
     assert batch.texts("sourceNodeName") == ["n1", "n1"]
 
 
+def test_what_began_long_before_a_pod_was_made_is_its_own_only_where_a_record_says_so() -> None:
+    """The address was another Pod's, which is forgotten; a stream goes on to who has it now."""
+    inventory, policies = Inventory(), Policies()
+    heir = pod("heir", "10.0.1.1", "n1", {"app": "c"})
+    heir["metadata"]["creationTimestamp"] = "2027-01-15T08:00:00Z"  # START_S
+    inventory.upsert(heir, START_MS)
+    policy = {"metadata": {"name": "p", "namespace": "shop"}, "spec": {"policyTypes": ["Egress"]}}
+    policies.upsert(policy | {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}, 0)
+    early = INTER_NODE | {"flowStartSeconds": START_S - 3600}
+    late = INTER_NODE | {"flowStartSeconds": START_S - 60}
+    named = {"sourcePodName": "heir", "sourcePodNamespace": "shop"}
+    batch = records(early, late, early | named)
+    Completer(inventory, lambda: "", pod_labels=True, policies=policies).complete(batch)
+    assert batch.texts("sourcePodName") == ["", "heir", "heir"]
+    assert batch.texts("sourcePodLabels") == ["", '{"app":"c"}', '{"app":"c"}']
+    assert batch.texts("egressNetworkPolicyName") == ["", "p", "p"]
+    assert policies.stats.unknown == 1
+
+
 @pytest.mark.parametrize("labels", [500, 30_000])
 def test_a_pod_with_more_labels_than_a_record_has_room_for(labels: int) -> None:
     """Kubernetes has no limit but etcd's of 1.5 MB for an object."""

@@ -118,6 +118,18 @@ def test_the_type_is_that_of_the_pods_and_nodes_at_both_addresses(
     assert settled(record)["flowType"].tolist() == [expected]
 
 
+def test_who_has_an_address_now_is_no_end_of_what_began_long_before() -> None:
+    heir = pod("heir", "172.31.9.30", node="n2", creationTimestamp="2023-11-14T22:13:20Z")
+    inventory = pools()
+    inventory.upsert(heir, START_MS)
+    rows = [
+        destination_half(client="172.31.9.30", flowStartMilliseconds=START_MS - age)
+        for age in (0, 60_000, 3_600_000)
+    ]
+    types = settled(*rows, inventory=inventory)["flowType"].tolist()
+    assert types == [FlowType.INTRA_NODE, FlowType.INTRA_NODE, FlowType.FROM_EXTERNAL]
+
+
 def test_what_is_settled_leaves_the_arriving_batch_as_it_was() -> None:
     batch = exported(StringTable(), source_half(), source_half(server=NODE_2))
     before = {name: column.copy() for name, column in batch.columns.items()}

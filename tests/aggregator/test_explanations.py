@@ -174,6 +174,39 @@ async def test_a_service_of_pods_that_share_their_nodes_addresses(tmp_path: Path
         assert connection["ingress"]["conclusion"] == "not-a-pod"
 
 
+@pytest.mark.parametrize(
+    ("source", "noted"),
+    [("203.0.113.9", True), ("192.0.2.1", False), ("10.0.1.1", False), ("ops/probe", False)],
+)
+async def test_whose_address_pods_see_of_a_client_outside_depends(
+    tmp_path: Path, source: str, *, noted: bool
+) -> None:
+    async with served(tmp_path, *cluster()) as ask:
+        answer = await ask(source, "shop/orders:web")
+        assert answer["connections"]
+        assert any("externalTrafficPolicy" in note for note in answer["notes"]) is noted
+        answer = await ask(source, "shop/orders-0:8080")
+        assert not any("externalTrafficPolicy" in note for note in answer["notes"])
+
+
+async def test_who_had_an_address_before_the_pod_that_has_it_now_is_not_known(
+    tmp_path: Path,
+) -> None:
+    older = json.loads(json.dumps(POLICY))
+    older["metadata"] = {"namespace": "shop", "name": "older"}
+    at = "2025-12-30T12:00:00Z"  # half a day before its Pods were made
+    async with served(tmp_path, *cluster(older)) as ask:
+        answer = await ask("10.0.0.1", "shop/orders-0:8080", at=at)
+        (connection,) = answer["connections"]
+        assert connection["source"]["kind"] == "address"
+        assert connection["egress"]["conclusion"] == "unknown"
+        assert connection["egress"]["text"].startswith("the Pod that had 10.0.0.1 then is gone")
+        assert connection["ingress"]["conclusion"] == "unknown"
+        assert "which Pod had 10.0.0.1 then" in connection["ingress"]["text"]
+        answer = await ask("10.0.0.1", "shop/orders-0:8080")
+        assert answer["verdict"] == "allowed"
+
+
 async def test_before_the_aggregator_began_it_does_not_know(tmp_path: Path) -> None:
     async with served(tmp_path, *cluster()) as ask:
         answer = await ask("ops/probe", "shop/orders-0:1", at=str(BEGAN - 1))

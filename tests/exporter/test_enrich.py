@@ -98,6 +98,14 @@ def test_what_is_no_local_pods_is_not_wanted(enricher: ClusterNode, connection: 
     assert not describe(enricher, connection)["wanted"]
 
 
+def test_what_goes_on_to_a_pod_that_was_made_later_is_its_own() -> None:
+    """As datagrams to an address that it has from the Pod before it: the kernel goes on."""
+    inventory = Inventory()
+    inventory.upsert(pod("heir", HERE, creationTimestamp="2020-01-01T00:00:00Z"), 0)
+    row = describe(ClusterNode("node-1", inventory), Connection(OUTSIDE, HERE))
+    assert (row["wanted"], row["destinationPodName"]) == (True, "heir")
+
+
 def test_only_local_pods_are_named(enricher: ClusterNode) -> None:
     row = describe(enricher, Connection(HERE, THERE))
     names = ("PodName", "PodNamespace", "NodeName")

@@ -153,3 +153,19 @@ def test_a_pod_is_found_by_when_its_connection_began() -> None:
         1_800_000_170_000,
     )
     assert {each.workload: each.entries for each in found.occupants} == {"first": 1, "second": 2}
+
+
+def test_what_a_pod_that_is_forgotten_left_behind_fills_nobodys_share() -> None:
+    """An established connection stays in the table for a day; its address is given anew before."""
+    inventory = Inventory()
+    inventory.upsert(node("node-1", "192.0.2.1", "10.0.1.0/24"), 0)
+    heir = owned("heir", "10.0.1.7", "Job", "heir", creationTimestamp="2027-01-15T08:00:00Z")
+    inventory.upsert(heir, 1_800_000_000_000)
+    found = Occupancy("node-1", inventory)
+    began = (1_799_990_000, 1_799_999_900, 1_800_000_030)
+    left = (Connection("10.0.1.7", id=at, start_ns=at * 10**9) for at in began)
+    found.look(entries(*left), 1_800_000_170_000)
+    assert [(each.workload, each.entries) for each in found.occupants] == [
+        ("heir", 2),
+        ("(pods of other nodes)", 1),
+    ]

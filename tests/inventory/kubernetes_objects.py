@@ -14,7 +14,7 @@ def pod(name: str, *ips: str, node: str = "node-1", uid: str = "", **more: Any) 
         "namespace": "shop",
         "name": name,
         "uid": uid or f"uid-{name}",
-        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "creationTimestamp": "1970-01-01T00:00:01Z",
         **more,
     }
     return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": status}

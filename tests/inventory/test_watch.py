@@ -175,6 +175,38 @@ async def test_lists_come_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(pages) == 1 + 3
 
 
+async def test_while_many_objects_are_taken_in_all_else_has_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A policy of a megabyte takes 0.4 s, and whoever may write one may write forty."""
+    monkeypatch.setattr(watch, "SLICE_S", -1.0)
+    turns, seen = 0, []
+
+    class Slow(Names):
+        def upsert(self, item: Mapping[str, Any], now_ms: int) -> None:
+            super().upsert(item, now_ms)
+            seen.append(turns)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    server, sink = ApiServer(), Slow()
+    for number in range(20):
+        server.put(pod(f"p{number}"))
+    async with running(server):
+        busy = asyncio.create_task(others())
+        async with following(server, sink):
+            assert len(set(seen)) == 20, "of one page of a list"
+            for number in range(5):
+                server.put(pod(f"q{number}"))
+            await until(lambda: len(seen) == 25)
+            assert len(set(seen)) == 25, "of events that came at once"
+        busy.cancel()
+
+
 async def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

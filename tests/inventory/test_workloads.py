@@ -50,8 +50,8 @@ def test_a_pod_made_by_itself() -> None:
     ],
 )
 def test_no_pod_is_made_before_it_is_scheduled(job: str, kind: str) -> None:
-    inventory = Inventory()
-    inventory.upsert(pod("p", "10.0.0.1", **owned("Job", job)), 0)
+    inventory, when = Inventory(), "2026-01-01T00:00:00Z"
+    inventory.upsert(pod("p", "10.0.0.1", creationTimestamp=when, **owned("Job", job)), 0)
     assert inventory.pods.objects[0].workload == (kind, "report" if kind == "CronJob" else job)
 
 

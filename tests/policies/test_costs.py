@@ -179,3 +179,54 @@ def test_what_is_reported_of_a_policy_ends_with_it() -> None:
     assert cluster.policies.unrecognized == {}
     assert cluster.policies.stats.unrecognized == 0
     assert len(reports) == 2
+
+
+def test_one_that_is_too_much_costs_no_other_kind_of_its_name() -> None:
+    """All BaselineAdminNetworkPolicies are called "default"."""
+    everybody: dict[str, Any] = {"namespaces": {}}
+    deny: dict[str, Any] = {"action": "Deny", "from": [everybody]}
+    hostile = admin_policy(
+        "AdminNetworkPolicy",
+        "default",
+        subject={"namespaces": {"matchLabels": {"kubernetes.io/metadata.name": "bank"}}},
+        ingress=[deny] * 1001,
+    )
+    baseline = admin_policy(
+        "BaselineAdminNetworkPolicy", "default", subject=everybody, ingress=[deny]
+    )
+    cluster, reports = cluster_with(hostile, baseline)
+    found = cluster.one("shop/client", "shop/server")["ingress"]
+    assert found == Verdict("default", "", 4, "ingress[0]", Action.DROP)
+    assert cluster.one("shop/client", "bank/teller")["ingress"] == NOTHING
+    assert cluster.policies.stats.unknown == 1
+    assert [report.split(":")[0] for report in reports] == ["AdminNetworkPolicy default"]
+
+
+def test_policies_of_too_many_blocks_together_cost_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside each other they are no sets of sets; but each takes its time, at each change."""
+    monkeypatch.setattr(costs, "MAX_BLOCKS", 100)
+
+    def blocks(first: int, count: int) -> list[dict[str, Any]]:
+        return [{"ipBlock": {"cidr": f"172.16.{first}.{n}/32"}} for n in range(count)]
+
+    hostile = [network_policy(f"h{n}", "shop", ingress=[{"from": blocks(n, 80)}]) for n in range(3)]
+    modest = network_policy("modest", "bank", ingress=[{"from": blocks(9, 20)}])
+    cluster, reports = cluster_with(*hostile, modest)
+    found = cluster.one("172.16.9.7", "bank/teller")["ingress"]
+    assert found == Verdict("modest", "bank", 1, "ingress[0]", Action.ALLOW)
+    assert cluster.one("172.16.1.7", "shop/server")["ingress"] == NOTHING
+    assert cluster.policies.stats.unknown == 1
+    assert [report.split(": verdicts")[0] for report in reports] == [
+        f"NetworkPolicy shop/h{n}: not understood: too many address blocks" for n in range(3)
+    ]
+
+
+def test_blocks_that_several_policies_have_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "MAX_BLOCKS", 100)
+    shared = [{"ipBlock": {"cidr": f"172.16.0.{n}/32"}} for n in range(80)]
+    policies = [network_policy(f"p{n}", "shop", ingress=[{"from": shared}]) for n in range(3)]
+    cluster, reports = cluster_with(*policies)
+    assert cluster.one("172.16.0.7", "shop/server")["ingress"].action == Action.ALLOW
+    assert reports == []

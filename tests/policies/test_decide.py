@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -6,9 +7,10 @@ import numpy as np
 import pytest
 
 from flowvis.native import StringTable
-from flowvis.policies import verdicts
+from flowvis.policies import endpoints, verdicts
 from flowvis.policies.endpoints import EndpointTable
 from flowvis.policies.history import KEPT_MS
+from flowvis.policies.model import PolicyType
 from policies.cluster import (
     NOTHING,
     NOW,
@@ -94,6 +96,21 @@ def test_a_policy_seen_late_changes_what_was_compiled(cluster: Cluster) -> None:
     assert ingress(cluster, NOW) == NOTHING
     cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW + 400)
     assert ingress(cluster, NOW) == ALLOWED
+
+
+def test_a_tenant_who_changes_a_policy_all_the_time_hides_no_other(cluster: Cluster) -> None:
+    """Nor does each change cost a compilation, which all records wait for."""
+    for at in range(0, 300_000, 250):
+        noise = {"matchLabels": {"tick": str(at)}}
+        cluster.apply(network_policy("noise", "y", podSelector=noise), now_ms=NOW + at)
+        if at == 150_000:
+            cluster.apply(SHUT, now_ms=NOW + at)
+        ingress(cluster, NOW + at)
+        if at > 180_000:
+            assert ingress(cluster, NOW + at - 15_000) == DENIED
+        elif at < 150_000:
+            assert ingress(cluster, NOW + at - 15_000) == NOTHING
+    assert cluster.policies.stats.compiled < 300_000 // 5000 + 10
 
 
 def test_old_versions_are_forgotten(cluster: Cluster) -> None:
@@ -262,6 +279,76 @@ def test_full_tables_begin_anew(cluster: Cluster, monkeypatch: pytest.MonkeyPatc
     assert cluster.policies.stats.cleared == 5
 
 
+def test_addresses_outside_by_the_million_compile_and_decide_nothing_anew(
+    cluster: Cluster,
+) -> None:
+    """As a scan's, or the clients of what everybody may call."""
+    cluster.policies = type(cluster.policies)(EndpointTable(max_endpoints=64))
+    block = {"ipBlock": {"cidr": "198.18.0.0/16", "except": ["198.18.7.0/24"]}}
+    cluster.apply(*NODES, network_policy("p", ingress=[{"from": [block]}]), now_ms=NOW - 1)
+    for place in range(20):
+        ends = [f"198.18.{place}.{n}" for n in range(40)] + ["192.0.2.1", "192.0.2.2", "y/b"]
+        found = [row["ingress"] for row in cluster.decide([Connection(e, "x/a") for e in ends])]
+        allowed = DENIED if place == 7 else ALLOWED
+        assert found == [allowed] * 40 + [NOTHING, DENIED, DENIED]
+        if place == 7:
+            evaluated = cluster.policies.stats.evaluated
+    assert cluster.policies.stats.cleared > 5
+    assert cluster.policies.stats.compiled == 1
+    assert cluster.policies.stats.evaluated == evaluated
+
+
+def test_so_many_classes_that_others_have_to_be_begun(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "MAX_CLASSES", 20)
+    cluster.policies = type(cluster.policies)(EndpointTable(max_endpoints=16))
+    blocks = [{"ipBlock": {"cidr": f"192.0.2.{n}/32"}} for n in range(0, 200, 2)]
+    cluster.apply(network_policy("p", ingress=[{"from": blocks}]), now_ms=NOW - 1)
+    for number in range(200):
+        expected = DENIED if number % 2 else ALLOWED
+        assert ingress(cluster, source=f"192.0.2.{number}") == expected
+        (cache,) = cluster.policies._caches.values()
+        assert len(cache.classes.endpoints) <= 20 + 16
+    assert 1 < cluster.policies.stats.compiled < cluster.policies.stats.cleared
+
+
+def test_new_addresses_outside_cost_no_python_each(cluster: Cluster) -> None:
+    cluster.apply(network_policy("p", ingress=[{"from": [{"ipBlock": {"cidr": "198.18.0.0/16"}}]}]))
+
+    def calls(net: int, ends: int) -> int:
+        batch = cluster.batch([Connection(f"198.{net}.0.{n}", "x/a") for n in range(ends)])
+        handles = np.full(ends, -1), np.zeros(ends, dtype=np.int64)
+        counted = 0
+
+        def count(_frame: Any, event: str, _what: Any) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            cluster.policies.decide(batch, cluster.pods, *handles)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(18, 1) + calls(19, 1)  # what is outside of the block, too, is a class
+    assert calls(18, 250) < calls(18, 2) + 100
+
+
+def test_pods_of_which_there_are_too_many_are_learned_anew(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "MAX_MEMBERS", 6)
+    cluster.apply(network_policy("p", ingress=[{"from": [{"podSelector": matching(pod="b")}]}]))
+    for number in range(20):
+        pod = Pod("x", "b", "10.0.0.9", labels(pod="b" if number % 3 else "c", serial=str(number)))
+        cluster.pods = [*cluster.pods[:2], pod]
+        assert ingress(cluster, source="x/b") == (ALLOWED if number % 3 else DENIED)
+    assert cluster.policies.stats.cleared > 2
+    assert cluster.policies.stats.compiled == 1
+
+
 def test_more_endpoints_than_there_is_room_for(cluster: Cluster) -> None:
     cluster.policies = type(cluster.policies)(EndpointTable(max_endpoints=8))
     cluster.apply(SHUT)
@@ -363,7 +450,11 @@ def test_objects_as_they_were_at_a_time(cluster: Cluster) -> None:
 def test_since_when_a_policy_says_what_it_says(cluster: Cluster) -> None:
     cluster.apply(dated(OPEN, "2025-12-31T23:59:50Z"), now_ms=NOW)
     cluster.apply(network_policy("q", "y"), now_ms=NOW + 5)
-    assert cluster.policies.since() == {(1, "x", "p"): NOW - 10_000, (1, "y", "q"): NOW + 5}
+    kind = "NetworkPolicy"
+    assert cluster.policies.since() == {
+        (PolicyType.KUBERNETES, kind, "x", "p"): NOW - 10_000,
+        (PolicyType.KUBERNETES, kind, "y", "q"): NOW + 5,
+    }
     cluster.apply(dated(SHUT, "2025-12-31T23:59:50Z"), now_ms=NOW + 7)
     cluster.policies.delete(network_policy("q", "y"), NOW + 8)
-    assert cluster.policies.since() == {(1, "x", "p"): NOW + 7}
+    assert cluster.policies.since() == {(PolicyType.KUBERNETES, kind, "x", "p"): NOW + 7}

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from flowvis.policies import history
-from flowvis.policies.history import KEPT_MS, MAX_EPOCHS, ObjectHistory
+from flowvis.policies.history import (
+    BUSY,
+    BUSY_MS,
+    KEPT_MS,
+    MAX_EPOCHS,
+    WAIT_MS,
+    ObjectHistory,
+)
 from flowvis.policies.objects import Key
 
 NOW = 10 * KEPT_MS
@@ -108,4 +115,56 @@ def test_versions_that_no_epoch_has_are_forgotten() -> None:
         found = dict(kept.values(epoch))
         then = (epoch - NOW) // 1000
         assert found[objects[0]] == then <= second
-    assert dict(kept.values(int(kept.epochs(np.array([NOW + 300_000]))[0])))[objects[1]] == 299
+    over = int(kept.epochs(np.array([NOW + 300_000 + WAIT_MS]))[0])
+    assert dict(kept.values(over))[objects[1]] == 299
+
+
+@pytest.mark.parametrize("every_ms", [70, 200, 1000, 5000, 9000])
+def test_who_changes_an_object_all_the_time_hides_nothing_that_others_change(
+    every_ms: int,
+) -> None:
+    """What was seconds ago is known to seconds; what was minutes ago less well."""
+    kept, changed = ObjectHistory(), NOW + 700_000
+    for now in range(NOW, NOW + 1_000_000, every_ms):
+        if now - every_ms < changed <= now:
+            kept.put(key("new"), 1, changed, now)
+        kept.put(key("a"), now, now, now)
+        if now % (7 * every_ms) == 0:
+            kept.expire(now)
+        ages = [age for age in (6000, 20_000, 60_000, 200_000) if now - age > changed]
+        for age in ages:
+            late = WAIT_MS + age // 2
+            if now - age > changed + late:
+                assert "new" in names(kept, now - age), (now - changed, age)
+
+
+def test_many_changes_make_few_epochs() -> None:
+    """Each has to be compiled before the next record can be decided over."""
+    kept, seen = ObjectHistory(), set()
+    for now in range(NOW, NOW + 200_000, 50):
+        kept.put(key("a"), now, now, now)
+        seen |= set(kept.epochs(np.arange(now - 30_000, now + 1, 1000)).tolist())
+    assert len(seen) <= BUSY + 200_000 // WAIT_MS + 2
+
+
+def test_few_changes_count_at_once() -> None:
+    kept = ObjectHistory()
+    for at in range(BUSY):
+        assert kept.put(key("a"), at, NOW + at, NOW + at) == NOW + at
+    assert (
+        kept.put(key("a"), -1, NOW + BUSY_MS + 5000, NOW + BUSY_MS + 5000) == NOW + BUSY_MS + 5000
+    )
+
+
+def test_what_waits_counts_together() -> None:
+    kept = ObjectHistory()
+    for at in range(BUSY):
+        kept.put(key("a"), at, NOW + at, NOW + at)
+    then = NOW + BUSY - 1 + WAIT_MS
+    assert kept.put(key("b"), 1, NOW + 100, NOW + 100) == then
+    assert kept.put(key("c"), 1, NOW + 4000, NOW + 4200) == then
+    assert kept.put(key("b"), None, NOW + 4300, NOW + 4300) == then
+    assert kept.put(key("d"), 1, NOW - 8000, NOW + 4400) == NOW - 8000, "it was there before"
+    assert names(kept, then - 1) == {"a": BUSY - 1, "d": 1}
+    assert names(kept, then) == {"a": BUSY - 1, "c": 1, "d": 1}
+    assert kept.put(key("e"), 1, then - 60_000, then - 60_000) == then - 60_000, "a clock set back"

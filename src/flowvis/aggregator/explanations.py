@@ -284,7 +284,11 @@ class Explanations:
     def _at(self, address: bytes, at_ms: int, named: str) -> End:
         """Return the end at an address; `named` is the Pod that a record names there."""
         times = np.array([at_ms], dtype=np.uint64)
-        (handle,) = self._inventory.pods.find(address_column([address]), times).tolist()
+        index = self._inventory.pods
+        found = index.find(address_column([address]), times)
+        if not named and (index.of_then(found, times) != found).any():
+            return End(address, gone=True)  # a Pod before the one that is known
+        (handle,) = found.tolist()
         pod = None if handle == NONE else self._inventory.pods.objects[handle]
         if pod is not None and named in {"", f"{pod.namespace}/{pod.name}"}:
             return End(address, member_of(pod), f"{pod.namespace}/{pod.name}", pod.node)
@@ -343,11 +347,23 @@ class Explanations:
         found.sort(key=lambda called: called.destination.name)
         ends.services += found[:MAX_ENDPOINTS]
         ends.more = max(len(found) - MAX_ENDPOINTS, 0)
+        if self._outside(ends.source):
+            ends.notes.append(
+                f"{ends.source} is explained as the Pods' client; what comes to a Service from "
+                "outside of the cluster may have a node's address there (externalTrafficPolicy: "
+                "Cluster), and then that is what policies see"
+            )
         if not found:
             ends.notes.append(
                 f"Service {target.service} leads to no Pod that is known: it has no selector, or "
                 f"nothing that it selects has an IPv{family} address and that port"
             )
+
+    def _outside(self, end: End) -> bool:
+        """Whether an end is neither a Pod nor a node."""
+        column = address_column([end.address])
+        known = self._inventory.are_pods(column) | (self._inventory.nodes.find(column) != NONE)
+        return not (end.name or end.gone or known.any())
 
     def _like(self, place: Place) -> str:
         """Name a Pod of the namespace that may be meant."""

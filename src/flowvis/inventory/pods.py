@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowvis.batch import Column
+from flowvis.inventory.candidates import END, Candidates, Walk, grown
 from flowvis.inventory.networks import NONE, address_column
 from flowvis.inventory.numbered import NumberedTexts
 from flowvis.inventory.objects import Pod
@@ -18,10 +19,14 @@ KEPT_MS = 300_000  # a deleted Pod still explains records that are on their way
 FOREVER_MS = (1 << 63) - 1
 
 SKEW_MS = 1000  # how far a node's clock may be off the API server's; creation is in whole seconds
+OLDER_MS = KEPT_MS
+"""How long before it was made a Pod may have begun a connection, as far as clocks differ. What
+began earlier may be of a Pod that had the address before and is forgotten."""
 ROUNDED_MS = 999  # by which a time of the API may be too early: it is in whole seconds
 SPARE = 4096  # workloads, or namespaces, of Pods that are gone, before the numbers begin anew
 
 _SEVERAL = -2
+"""The answer for an address that several Pods have or had, less their place in the candidates."""
 
 NodePort = tuple[str, int, int]
 """A port of a node's own addresses: the node's name, the protocol, the port."""
@@ -40,9 +45,7 @@ class PodIndex:
         self.objects: list[Pod] = []
         self.refused = 0
         """Addresses that were not indexed since there are `max_addresses`."""
-        self._since_ms: list[int] = []
-        self._until_ms: list[int] = []
-        self._seen_ms: list[int] = []
+        self._since_ms, self._until_ms, self._seen_ms = np.zeros((3, 64), dtype=np.int64)
         """From when on it is certain that a Pod has its addresses; from when it was last seen
         without them until then, who had them before may have them still."""
         self._free: list[int] = []
@@ -50,10 +53,12 @@ class PodIndex:
         self._dead: dict[int, None] = {}
         self._slots = FlowIndex(16, max_addresses)
         self._only = np.full(64, NONE, dtype=np.int64)
-        self._several: dict[int, list[int]] = {}
+        self._several = Candidates()
         self._on_nodes: dict[NodePort, list[int]] = {}
         self._workloads, self._namespaces = NumberedTexts(NO_WORKLOAD), NumberedTexts(("",))
         self._workload_of, self._namespace_of = np.zeros((2, 64), dtype=np.int32)
+        self._earliest_ms = np.zeros(64, dtype=np.uint64)
+        """From when on something may be of each Pod; the last place answers for NONE."""
 
     def __len__(self) -> int:
         """How many Pods are alive."""
@@ -153,9 +158,9 @@ class PodIndex:
         handle = self._free.pop() if self._free else len(self.objects)
         if handle == len(self.objects):
             self.objects.append(pod)
-            self._since_ms.append(since_ms)
-            self._seen_ms.append(seen_ms)
-            self._until_ms.append(until_ms)
+            self._since_ms = grown(self._since_ms, handle, 0)
+            self._seen_ms = grown(self._seen_ms, handle, 0)
+            self._until_ms = grown(self._until_ms, handle, 0)
         self._put(handle, pod)
         self._since_ms[handle], self._until_ms[handle] = since_ms, until_ms
         self._seen_ms[handle] = seen_ms
@@ -167,6 +172,8 @@ class PodIndex:
         self.objects[handle] = pod
         self._workload_of = grown(self._workload_of, handle, 0)
         self._namespace_of = grown(self._namespace_of, handle, 0)
+        self._earliest_ms = grown(self._earliest_ms, handle + 1, 0)
+        self._earliest_ms[handle] = max(pod.created_ms - OLDER_MS, 0)
         self._number(handle, pod)
         if max(len(self._workloads), len(self._namespaces)) > 2 * len(self.objects) + SPARE:
             self._workloads.clear()
@@ -203,14 +210,27 @@ class PodIndex:
     def find(self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the handle of the Pod that had each address at each time; NONE where none.
 
-        The only Pod that had an address is the answer at any time, as nodes' clocks differ; of
-        several it is the one that lived at that time, or the only one that did within `SKEW_MS`.
+        The only Pod that had an address is the answer at any time, as nodes' clocks differ (but see
+        `of_then`); of several it is the one that lived at that time, or the only one that did
+        within `SKEW_MS`.
         """
         handles: NDArray[np.int64] = self._only[self._slots.find(addresses)]
-        several = np.flatnonzero(handles == _SEVERAL)
+        several = np.flatnonzero(handles <= _SEVERAL)
         if len(several):
-            handles[several] = self._living(addresses[several], times_ms[several])
+            firsts, times = _SEVERAL - handles[several], times_ms[several].astype(np.int64)
+            handles[several] = self._of_several(firsts, times)
         return handles
+
+    def of_then(
+        self, handles: NDArray[np.int64], times_ms: NDArray[np.uint64]
+    ) -> NDArray[np.int64]:
+        """Return handles that were found without those of Pods made more than `OLDER_MS` later.
+
+        At time 0, which is not known, it may be any. Who sees a connection go on, or has its Pod's
+        name from who does, knows better: what is sent to an address is the next Pod's as well.
+        """
+        later = (times_ms < self._earliest_ms[handles]) & (times_ms != 0)
+        return np.where(later, NONE, handles) if later.any() else handles
 
     def workloads(
         self, handles: NDArray[np.int64], strings: Strings
@@ -242,74 +262,77 @@ class PodIndex:
         keys = nodes << 24 | protocols.astype(np.int64) << 16 | ports.astype(np.int64)
         distinct, places = np.unique(keys, return_inverse=True)
         answers = np.full(len(distinct), NONE, dtype=np.int64)
-        several: dict[int, list[int]] = {}
+        firsts = np.full(len(distinct), END, dtype=np.int64)
+        several = Candidates()
         for place, key in enumerate(distinct.tolist()):
             port = (names[key >> 24], key >> 16 & 0xFF, key & 0xFFFF)
             candidates = self._on_nodes.get(port, ())
             if len(candidates) == 1:
                 answers[place] = candidates[0]
             elif candidates:
-                several[place] = [*candidates]
+                firsts[place] = several.put(candidates)
         handles = answers[places]
-        for place, candidates in several.items():
-            rows = np.flatnonzero(places == place)
-            handles[rows] = self._alone(candidates, times_ms[rows].astype(np.int64))
-        return handles
+        rows = np.flatnonzero(firsts[places] != END)
+        if len(rows):
+            times = times_ms[rows].astype(np.int64)
+            handles[rows] = self._alone(several.walk(firsts[places[rows]]), times)
+        return self.of_then(handles, times_ms)
 
-    def _alone(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _alone(self, candidates: Walk, times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which of candidates lived at each time; NONE where several did."""
         handles = np.full(len(times), NONE, dtype=np.int64)
         living = np.zeros(len(times), dtype=np.int64)
-        for handle in candidates:
-            then = (times > self._since_ms[handle]) & (times < self._until_ms[handle])
-            handles[then] = handle
-            living += then
+        for rows, those in candidates:
+            then = (times[rows] > self._since_ms[those]) & (times[rows] < self._until_ms[those])
+            handles[rows[then]] = those[then]
+            living[rows] += then
         return np.where(living == 1, handles, NONE)
 
-    def _living(
-        self, addresses: NDArray[np.uint8], times_ms: NDArray[np.uint64]
-    ) -> NDArray[np.int64]:
-        slots = self._slots.find(addresses)
-        handles = np.full(len(slots), NONE, dtype=np.int64)
-        times = times_ms.astype(np.int64)
-        for slot in np.unique(slots).tolist():
-            rows = np.flatnonzero(slots == slot)
-            handles[rows] = self._of_several(self._several[slot], times[rows])
-        return handles
-
-    def _of_several(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
-        exact = self._holders(candidates, times)
+    def _of_several(self, firsts: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the candidates had their address at each time; NONE where none lived near it."""
+        exact = self._holders(firsts, times)
         nearly = np.full(len(times), NONE, dtype=np.int64)
         count = np.zeros(len(times), dtype=np.int64)
-        for handle in candidates:
-            since, until = self._since_ms[handle], self._until_ms[handle]
-            near = (times >= since - SKEW_MS) & (times - SKEW_MS <= until)
-            nearly[near] = handle
-            count += near
+        for rows, handles in self._several.walk(firsts):
+            near = times[rows] >= self._since_ms[handles] - SKEW_MS
+            near &= times[rows] - SKEW_MS <= self._until_ms[handles]
+            nearly[rows[near]] = handles[near]
+            count[rows] += near
         return np.where((exact == NONE) & (count == 1), nearly, exact)
 
-    def _holders(self, candidates: list[int], times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which of candidates had their address at each time; NONE where none lived.
+    def _holders(self, firsts: NDArray[np.int64], times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which of the candidates had their address at each time; NONE where none lived.
 
         Where several lived, the one that ended first: the next can only have had it after that. But
         one that was seen with it later has it from then on, as an object may stay for long when its
-        containers are gone.
+        containers are gone. Of those that are seen with it at once, as at a start, it is the last
+        that lived.
         """
         holders = np.full(len(times), NONE, dtype=np.int64)
-        since = np.zeros(len(times), dtype=np.int64)
-        for handle in sorted(candidates, key=lambda one: self._until_ms[one], reverse=True):
-            inside = (times > self._since_ms[handle]) & (times < self._until_ms[handle])
-            holders[inside], since[inside] = handle, self._since_ms[handle]
-        for handle in sorted(candidates, key=self._seen_ms.__getitem__):
-            seen = self._seen_ms[handle]
-            later = (times >= seen) & (times < self._until_ms[handle]) & (seen > since)
-            holders[later] = handle
-        return holders
+        until, since = np.full(len(times), FOREVER_MS), np.zeros(len(times), dtype=np.int64)
+        for rows, handles in self._several.walk(firsts):
+            ends, begins = self._until_ms[handles], self._since_ms[handles]
+            first = (ends < until[rows]) | (holders[rows] == NONE)
+            first |= (ends == until[rows]) & (begins >= since[rows])
+            first &= (times[rows] > begins) & (times[rows] < ends)
+            at = rows[first]
+            holders[at], until[at], since[at] = handles[first], ends[first], begins[first]
+        found, last, began = holders.copy(), since.copy(), since.copy()
+        for rows, handles in self._several.walk(firsts):
+            seen, begins = self._seen_ms[handles], self._since_ms[handles]
+            later = (seen > last[rows]) | ((seen == last[rows]) & (begins >= began[rows]))
+            later &= (seen > since[rows]) & (times[rows] >= seen)
+            later &= times[rows] < self._until_ms[handles]
+            at = rows[later]
+            found[at], last[at], began[at] = handles[later], seen[later], begins[later]
+        return found
 
     def _candidates(self, slot: int) -> list[int]:
         """The Pods that have or had one address; none for slot -1."""
         only = int(self._only[slot]) if slot >= 0 else NONE
-        return self._several[slot] if only == _SEVERAL else [only] if only != NONE else []
+        if only <= _SEVERAL:
+            return self._several.of(_SEVERAL - only)
+        return [only] if only != NONE else []
 
     def _link(self, handle: int) -> None:
         for port in _node_ports(self.objects[handle]):
@@ -346,21 +369,12 @@ class PodIndex:
 
     def _settle(self, slot: int, candidates: list[int]) -> None:
         """Write down the answer for one address."""
+        if self._only[slot] <= _SEVERAL:
+            self._several.drop(int(_SEVERAL - self._only[slot]))
         if len(candidates) > 1:
-            self._only[slot] = _SEVERAL
-            self._several[slot] = candidates
+            self._only[slot] = _SEVERAL - self._several.put(candidates)
         else:
             self._only[slot] = candidates[0] if candidates else NONE
-            self._several.pop(slot, None)
-
-
-def grown(column: Column, place: int, empty: int) -> Column:
-    """Return a column that has a place, itself or a longer copy."""
-    if place < len(column):
-        return column
-    more = np.full(2 * place, empty, dtype=column.dtype)
-    more[: len(column)] = column
-    return more
 
 
 def _node_ports(pod: Pod) -> frozenset[NodePort]:

@@ -22,23 +22,25 @@ from flowvis.policies.model import (
 from flowvis.policies.networks import pieces
 from flowvis.policies.objects import Snapshot
 
-PolicyKey = tuple[PolicyType, str, str]
-"""Type, namespace, name."""
+PolicyKey = tuple[PolicyType, str, str, str]
+"""Type, kind, namespace, name: of one type may be kinds that have the same name."""
 
 MAX_RULES = 1000  # of a policy in one direction: each is looked at for each pair of classes
 MAX_SELECTORS = 1000  # of Pods, distinct, in one policy: places in the set of each class of Pods
 MAX_PLACES = 1 << 20  # of blocks in the sets of all pieces: some 50 MB
+MAX_BLOCKS = 1 << 17  # distinct, of all policies together: two seconds to compile
 MAX_PEERS = 1 << 20  # of all rules of all policies, with those of groups: 40 MB and three seconds
 
 RULES = f"more than {MAX_RULES} rules"
 SELECTORS = f"more than {MAX_SELECTORS} different selectors"
 BLOCKS = "address blocks that overlap in too many places"
+MANY_BLOCKS = "too many address blocks"
 PEERS = "groups with too many peers for so many rules"
 
 
 def key_of(policy: Policy) -> PolicyKey:
     """Return what names a policy: to compare all of its rules would cost more than they do."""
-    return policy.type, policy.namespace, policy.name
+    return policy.type, policy.kind, policy.namespace, policy.name
 
 
 def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:
@@ -57,6 +59,7 @@ def too_costly(snapshot: Snapshot) -> dict[PolicyKey, str]:
         mine = {peer for peer in peers if isinstance(peer, AddressBlock)}
         if mine:
             blocks.setdefault(key, set()).update(mine)
+    found |= _numerous({key: mine for key, mine in blocks.items() if key not in found})
     while charged := _charges({key: mine for key, mine in blocks.items() if key not in found}):
         most = max(charged.values())
         found |= {key: BLOCKS for key, charge in charged.items() if 2 * charge > most}
@@ -80,6 +83,16 @@ def _crowded(snapshot: Snapshot) -> dict[PolicyKey, str]:
         most = max(counts.values())
         found |= {key: PEERS for key, count in counts.items() if 2 * count > most}
         counts = {key: count for key, count in counts.items() if key not in found}
+    return found
+
+
+def _numerous(blocks: Mapping[PolicyKey, set[AddressBlock]]) -> dict[PolicyKey, str]:
+    """Return the policies that have the most blocks, if all of them together have too many."""
+    left, found = dict(blocks), dict[PolicyKey, str]()
+    while sum(map(len, left.values())) > MAX_BLOCKS < len(set().union(*left.values())):
+        most = max(map(len, left.values()))
+        found |= {key: MANY_BLOCKS for key, mine in left.items() if 2 * len(mine) > most}
+        left = {key: mine for key, mine in left.items() if key not in found}
     return found
 
 

@@ -297,7 +297,7 @@ class Policies(WatchedObjects):
             tos = self._endpoints.find(destinations, batch["destinationIP"])
             if froms is not None and tos is not None:
                 return froms, tos
-            self._clear()
+            self._make_room()
         raise ValueError(f"the table of endpoints is too small for {CHUNK} records")
 
     def _cache(self, epoch: int, population: Population) -> VerdictCache:
@@ -334,6 +334,20 @@ class Policies(WatchedObjects):
         """Return a cache with the same policies: namespaces and nodes come and go more often."""
         caches = [*self._caches.values(), *([self._newest] if self._newest else [])]
         return next((c for c in caches if c.generation.rules.says(snapshot)), None)
+
+    def _make_room(self) -> None:
+        """Number endpoints anew; what was decided for classes of them stays."""
+        caches = [*self._caches.values(), *([self._newest] if self._newest else [])]
+        if any(cache.crowded for cache in caches):
+            self._clear()
+            return
+        if self._endpoints.crowded:
+            self._endpoints.clear()
+        else:
+            self._endpoints.forget()
+        for cache in caches:
+            cache.forget()
+        self.stats.cleared += 1
 
     def _clear(self) -> None:
         self._endpoints.clear()

@@ -63,7 +63,7 @@ class EndpointTable:
 
     def clear(self) -> None:
         """Forget all: numbers given so far mean nothing any more."""
-        self._index.clear()
+        self.forget()
         self._distinct: list[Member | None] = [None, GONE_POD]
         self._numbers: dict[Member, int] = {}
         self._nodes: dict[str, int] = {}
@@ -72,6 +72,15 @@ class EndpointTable:
         self._node_of = np.zeros(0, dtype=np.int32)
         # The last number of each handle: a Pod has mostly one address in use.
         self._number_of = np.zeros(0, dtype=np.int64)
+
+    def forget(self) -> None:
+        """Forget endpoints: their numbers mean nothing any more; Pods' and nodes' do."""
+        self._index.clear()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is no room for more Pods."""
+        return len(self._distinct) > MAX_MEMBERS
 
     def __len__(self) -> int:
         return len(self._index)
@@ -94,8 +103,11 @@ class EndpointTable:
     def find(
         self, handles: NDArray[np.int64], addresses: NDArray[np.uint8]
     ) -> NDArray[np.int64] | None:
-        """Return the number of each end; None if there is no room: clear, and try again."""
-        if len(self._distinct) > MAX_MEMBERS:
+        """Return the number of each end; None if there is no room: forget, and try again.
+
+        Where it is `crowded`: clear, learn, and try again.
+        """
+        if self.crowded:
             return None
         members = self._member_of.take(handles)
         numbers = self._number_of.take(handles)

@@ -9,6 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from flowvis.native import FlowIndex
 from flowvis.policies.applicable import ApplicableRules
 from flowvis.policies.model import Action, Direction, PolicyStage, Relation
 from flowvis.policies.objects import Snapshot
@@ -93,10 +97,16 @@ class Generation:
         self.rules = rules
         self.snapshot = snapshot
         self.nodes = snapshot.node_addresses()
+        self._nodes = FlowIndex(16, max(len(self.nodes), 1))
+        self._nodes.upsert(np.frombuffer(b"".join(self.nodes), dtype=np.uint8).reshape(-1, 16))
         self._members: dict[Member, frozenset[int]] = {}
         self._near: dict[str, set[str | int]] = {}
         self._rules_of: dict[tuple[Direction, frozenset[int]], ApplicableRules] = {}
         self._alike: dict[tuple[str, str, frozenset[Pair]], frozenset[int]] = {}
+
+    def are_nodes(self, addresses: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which rows of an `(n, 16)` address column are nodes'."""
+        return np.asarray(self._nodes.find(addresses) >= 0)
 
     def end(self, member: Member | None, blocks: int, address: bytes) -> Endpoint:
         """Return the class of an end: a Pod or None, its place in the blocks' sets, its address."""

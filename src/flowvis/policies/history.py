@@ -13,6 +13,10 @@ from flowvis.policies.objects import Key
 KEPT_MS = 600_000  # longer than any record is on its way, or waits for its other half
 MAX_OBJECTS = 1 << 17  # ten times the policies, namespaces and nodes of the largest clusters
 MAX_EPOCHS = 16  # each may have a compiled generation, of some 5 MB
+BUSY_MS = 60_000
+BUSY = 6  # epochs of the last `BUSY_MS` from which on changes wait for others
+WAIT_MS = 5000  # a generation of a thousand policies takes a second to compile and fill
+FRESH_MS = 5000  # what changed earlier than that before we knew does not wait, as at a start
 
 
 @dataclass(slots=True)
@@ -25,8 +29,10 @@ class _Version:
 class ObjectHistory:
     """Versions of objects; an epoch is the time from one change to the next.
 
-    There are at most `MAX_EPOCHS`: of two changes close to each other the earlier then counts
-    from the later on. What changed longer than `KEPT_MS` ago counts as having always been so.
+    There are at most `MAX_EPOCHS`: beyond, a change counts from the next one on where that is
+    least for how long ago it was, so that what is lately was is known best. Where there are many,
+    a change waits until `WAIT_MS` after the last one, and counts from then on, with those that
+    came meanwhile. What changed longer than `KEPT_MS` ago counts as having always been so.
     """
 
     def __init__(self) -> None:
@@ -81,6 +87,7 @@ class ObjectHistory:
         versions = self._versions.get(key)
         first = self._changes[0]
         since_ms = first if since_ms <= now_ms - KEPT_MS else max(since_ms, first)
+        since_ms = self._counts_from(since_ms, now_ms)
         if versions is None:
             if value is None:
                 return None
@@ -138,6 +145,16 @@ class ObjectHistory:
             if at >= 0 and versions[at].value is not None:
                 yield key, versions[at].value
 
+    def _counts_from(self, since_ms: int, now_ms: int) -> int:
+        """Return from when on a change counts."""
+        latest = self._changes[-1]
+        lately = len(self._changes) - bisect_right(self._changes, now_ms - BUSY_MS)
+        if lately < BUSY or since_ms == latest or since_ms <= now_ms - FRESH_MS:
+            return since_ms
+        if latest > now_ms:  # others wait; or the clock was set back
+            return max(since_ms, latest) if latest <= now_ms + WAIT_MS else since_ms
+        return max(since_ms, latest + WAIT_MS)
+
     def _epoch(self, time_ms: int) -> int:
         """Return the epoch of one time."""
         return self._changes[max(bisect_right(self._changes, time_ms) - 1, 0)]
@@ -159,8 +176,9 @@ class ObjectHistory:
             return
         insort(self._changes, when_ms)
         if len(self._changes) > MAX_EPOCHS:
-            gaps = np.diff(np.array(self._changes))
-            del self._changes[int(np.argmin(gaps))]
+            changes = np.array(self._changes)
+            joined, ages = changes[2:] - changes[:-2], changes[-1] - changes[:-2]
+            del self._changes[1 + int(np.argmin(joined / ages))]
 
 
 def _place(versions: list[_Version], time_ms: int) -> int:

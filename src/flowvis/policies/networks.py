@@ -56,6 +56,8 @@ def pieces(block: AddressBlock) -> list[tuple[int, int]]:
     """Return the (first, end) of the pieces of a block that its parts leave, not touching."""
     low, high = _span(block.network)
     version = block.network.version
+    if not block.parts and (version == 4 or high <= _MAPPED or low >= _MAPPED_END):
+        return [(low, high)]  # as most are, of which there may be a million
     cuts = sorted(_span(part) for part in block.parts if part.version == version)
     if version == 6:
         cuts = sorted([*cuts, (_MAPPED, _MAPPED_END)])
@@ -72,4 +74,4 @@ def pieces(block: AddressBlock) -> list[tuple[int, int]]:
 def _span(network: Network) -> tuple[int, int]:
     base = _MAPPED if network.version == 4 else 0
     first = base + int(network.network_address)
-    return first, first + network.num_addresses
+    return first, first + (1 << network.max_prefixlen - network.prefixlen)

@@ -14,7 +14,9 @@ from flowvis.policies.rulebook import EXEMPT, NOTHING, UNKNOWN, PolicyVerdict
 from flowvis.strings import Strings
 
 MAX_PAIRS = 1 << 17  # of classes, of one generation; then they are found anew
-MAX_CLASSES = 1 << 19  # that a generation takes over; with its own they are fewer than 2^20
+MAX_CLASSES = 1 << 19
+"""That are kept when endpoints get other numbers, or while rules stay the same: with one for each
+endpoint that has a number they are fewer than 2^20."""
 MAX_VERDICTS = 1 << 20
 
 NO_VERDICT, NOT_KNOWN, NOT_SUBJECT = range(3)
@@ -110,6 +112,11 @@ class Classes:
         self.pairs = FlowIndex(8, MAX_PAIRS)
         self.codes = {direction: np.zeros(1024, dtype=np.int64) for direction in Direction}
 
+    @property
+    def crowded(self) -> bool:
+        """Whether others are to be begun, as with all that may come these would be too many."""
+        return len(self.endpoints) > MAX_CLASSES
+
 
 class VerdictCache:
     """What one generation decides, for endpoints by their numbers in an `EndTable`.
@@ -130,12 +137,21 @@ class VerdictCache:
         """How often a pair of classes was looked at."""
         self._endpoints = endpoints
         self._verdicts = verdicts
-        self._class_of = np.full(1024, NONE, dtype=np.int64)
-        self._node_of = np.full(1024, NONE, dtype=np.int32)
+        self.forget()
         # Rules that compare namespaces' labels decide otherwise when those change.
-        if classes is None or generation.rules.by_labels or len(classes.endpoints) > MAX_CLASSES:
+        if classes is None or generation.rules.by_labels or classes.crowded:
             classes = Classes()
         self.classes = classes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there is no room for the classes of as many endpoints again."""
+        return self.classes.crowded
+
+    def forget(self) -> None:
+        """Forget the classes of endpoints, which have other numbers from now on."""
+        self._class_of = np.full(1024, NONE, dtype=np.int64)
+        self._node_of = np.full(1024, NONE, dtype=np.int32)
 
     def find(
         self,
@@ -191,23 +207,30 @@ class VerdictCache:
     def _classify(self, missing: NDArray[np.int64]) -> None:
         """Give ends their class."""
         addresses = self._endpoints.addresses[missing]
-        blocks = self.generation.rules.blocks.find(addresses).tolist()
-        members = self._endpoints.members[missing].tolist()
-        known: dict[tuple[int, int], int] = {}
-        for end, block, number, address in zip(
-            missing.tolist(), blocks, members, addresses, strict=True
-        ):
-            if number and (number, block) in known:
-                self._class_of[end] = known[number, block]
-                continue
-            raw = address.tobytes()
-            found = self.generation.end(self._endpoints.member(number), block, raw)
-            place = self.classes.numbers.setdefault(found, len(self.classes.endpoints))
-            if place == len(self.classes.endpoints):
-                self.classes.endpoints.append(found)
-            known[number, block] = self._class_of[end] = place
-            if not number and raw in self.generation.nodes:
-                self._node_of[end] = self._endpoints.node(self.generation.nodes[raw])
+        members = self._endpoints.members[missing]
+        blocks = self.generation.rules.blocks.find(addresses)
+        of_nodes = (members == 0) & self.generation.are_nodes(addresses)
+        for row in np.flatnonzero(of_nodes).tolist():
+            raw = addresses[row].tobytes()
+            self._class_of[missing[row]] = self._class(0, int(blocks[row]), raw)
+            self._node_of[missing[row]] = self._endpoints.node(self.generation.nodes[raw])
+        # Of all others, addresses outside by the million, only blocks and Pods make a difference.
+        rest = np.flatnonzero(~of_nodes)
+        kinds = members[rest].astype(np.int64) << 32 | blocks[rest]
+        distinct, firsts, places = np.unique(kinds, return_index=True, return_inverse=True)
+        classes = [
+            self._class(kind >> 32, kind & 0xFFFFFFFF, addresses[rest[first]].tobytes())
+            for kind, first in zip(distinct.tolist(), firsts.tolist(), strict=True)
+        ]
+        self._class_of[missing[rest]] = np.array(classes, dtype=np.int64)[places]
+
+    def _class(self, member: int, blocks: int, address: bytes) -> int:
+        """Return the class of an end: its Pod, its place in the blocks' sets, its address."""
+        found = self.generation.end(self._endpoints.member(member), blocks, address)
+        place = self.classes.numbers.setdefault(found, len(self.classes.endpoints))
+        if place == len(self.classes.endpoints):
+            self.classes.endpoints.append(found)
+        return place
 
     def _evaluate(
         self,

@@ -67,8 +67,8 @@ class Completer:
         pods, ends, named = {}, {}, {}
         self._add_services(batch)
         for side in SIDES:
-            pods[side] = self._pods(batch, side, times)
-            ends[side] = self._with_gone(batch, side, pods[side])
+            pods[side], before = self._pods(batch, side, times)
+            ends[side] = self._with_gone(batch, side, pods[side], before)
             handles = named[side] = self._name(batch, side, pods[side])
             kinds, names = self.inventory.pods.workloads(handles, batch.strings)
             batch[f"{side}WorkloadKind"], batch[f"{side}WorkloadName"] = kinds, names
@@ -96,8 +96,11 @@ class Completer:
         if self.with_uids:
             batch.columns.update(self._uids.of(batch, named))
 
-    def _pods(self, batch: Batch, side: str, times: Column) -> Handles:
-        """Find the Pods at addresses, but those where a record names another: it knows better."""
+    def _pods(self, batch: Batch, side: str, times: Column) -> tuple[Handles, NDArray[np.bool_]]:
+        """Find the Pods at addresses, and where it was one before that nobody knows any more.
+
+        What a record names is better known: another one is none.
+        """
         handles = self.inventory.pods.find(batch[f"{side}IP"], times)
         reported, namespaces = batch[f"{side}PodName"], batch[f"{side}PodNamespace"]
         known = np.flatnonzero((handles != NONE) & (reported != 0))
@@ -106,11 +109,18 @@ class Completer:
         within = self.inventory.pods.namespaces(handles[known], batch.strings)
         others |= (namespaces[known] != 0) & (namespaces[known] != within)
         handles[known[others]] = NONE
-        return handles
+        before = (reported == 0) & (self.inventory.pods.of_then(handles, times) != handles)
+        handles[before] = NONE
+        return handles, before
 
-    def _with_gone(self, batch: Batch, side: str, handles: Handles) -> Handles:
-        """Mark the Pods that only records know. One at a node's address is none to policies."""
-        gone = np.flatnonzero((handles == NONE) & (batch[f"{side}PodName"] != 0))
+    def _with_gone(
+        self, batch: Batch, side: str, handles: Handles, before: NDArray[np.bool_]
+    ) -> Handles:
+        """Mark the Pods that only records know, and those of which nothing is known any more.
+
+        One at a node's address is none to policies.
+        """
+        gone = np.flatnonzero((handles == NONE) & (before | (batch[f"{side}PodName"] != 0)))
         gone = gone[self.inventory.nodes.find(batch[f"{side}IP"][gone]) == NONE]
         if not len(gone):
             return handles

@@ -45,7 +45,8 @@ class Endpoints:
         away = forward[rows]  # whether the other endpoint is the destination
         far = _either(away, batch["destinationIP"], batch["sourceIP"], rows)
         times = began_ms(batch, rows)
-        pods = self._inventory.pods.find(far, times)
+        index = self._inventory.pods
+        pods = index.of_then(index.find(far, times), times)
         there = self._pod_nodes(pods, batch.strings)
         to, come = (np.flatnonzero((pods == NONE) & which) for which in (away, ~away))
         there[to] = self._forwarding(batch, rows[to], far.take(to, axis=0))

@@ -72,7 +72,7 @@ class Occupancy:
     ) -> NDArray[np.int64]:
         """Return handles of this node's Pods; NONE elsewhere."""
         pods = self._inventory.pods
-        handles = pods.find(addresses, times_ms)
+        handles = pods.of_then(pods.find(addresses, times_ms), times_ms)
         here = np.zeros(len(pods.objects) + 1, dtype=bool)  # the last: NONE
         here[handles] = True
         for handle in np.flatnonzero(here[:-1]).tolist():

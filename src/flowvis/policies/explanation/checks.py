@@ -60,7 +60,7 @@ class End:
     """The name of the node that the Pod runs on; of what is no Pod, the node that it is known to be
     of, beside those that have its address."""
     gone: bool = False
-    """Whether it was a Pod of which nothing but the name is known any more."""
+    """Whether it was a Pod of which nothing is known any more, but the name if it has one."""
 
     def __str__(self) -> str:
         return self.name or address_text(self.address)
@@ -187,8 +187,9 @@ class Checks:
 
     def _pods(self, choice: Pods, end: End, subject: End | None) -> tuple[Part | None, str]:
         member = end.member
-        if member is None and not end.gone:
-            return Part.POD, f"{end} is no Pod"
+        if member is None and not (end.gone and end.name):
+            unknown = Part.DOUBT, f"which Pod had {end} then is not known any more"
+            return unknown if end.gone else (Part.POD, f"{end} is no Pod")
         namespace = end.namespace if member is None else member.namespace
         why = _namespace(choice, namespace, self._snapshot.labels_of(namespace))
         if not why and choice.relation is not None and subject and subject.member:

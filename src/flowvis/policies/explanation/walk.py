@@ -136,7 +136,8 @@ class Walk:
         if direction is Direction.INGRESS:
             subject, peer = peer, subject
         if subject.gone:
-            text = f"{subject} is gone: what policies could ask of it is not known any more"
+            who = subject if subject.name else f"the Pod that had {subject} then"
+            text = f"{who} is gone: what policies could ask of it is not known any more"
             return Way(direction, Conclusion.UNKNOWN, text)
         if subject.member is None:
             text = f"{subject} is no Pod with an address of its own: no policy applies to it"

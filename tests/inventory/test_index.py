@@ -1,4 +1,3 @@
-import sys
 import tracemalloc
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from calls import calls_of
 from flowvis.inventory import index, pods
 from flowvis.inventory.index import NONE, Inventory, text_codes
 from flowvis.inventory.objects import parse_pod
@@ -489,18 +489,7 @@ def test_thousands_of_addresses_that_several_pods_had_cost_no_python_each() -> N
             for at, ip in enumerate(ips):
                 inventory.upsert(pod(f"{name}-{at}", ip), since_ms)
         column, times = addresses(ips), np.full(places, NEW_YEAR + 2000, dtype=np.uint64)
-        counted = 0
-
-        def count(_frame: Any, event: str, _what: Any) -> None:
-            nonlocal counted
-            counted += event == "call"
-
-        sys.setprofile(count)
-        try:
-            inventory.pods.find(column, times)
-        finally:
-            sys.setprofile(None)
-        return counted
+        return calls_of(lambda: inventory.pods.find(column, times))
 
     assert calls(600) == calls(3)
 

@@ -1,11 +1,11 @@
 import json
-import sys
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from calls import calls_of
 from flowvis.native import StringTable
 from flowvis.policies import endpoints, verdicts
 from flowvis.policies.endpoints import EndpointTable
@@ -319,18 +319,7 @@ def test_new_addresses_outside_cost_no_python_each(cluster: Cluster) -> None:
     def calls(net: int, ends: int) -> int:
         batch = cluster.batch([Connection(f"198.{net}.0.{n}", "x/a") for n in range(ends)])
         handles = np.full(ends, -1), np.zeros(ends, dtype=np.int64)
-        counted = 0
-
-        def count(_frame: Any, event: str, _what: Any) -> None:
-            nonlocal counted
-            counted += event == "call"
-
-        sys.setprofile(count)
-        try:
-            cluster.policies.decide(batch, cluster.pods, *handles)
-        finally:
-            sys.setprofile(None)
-        return counted
+        return calls_of(lambda: cluster.policies.decide(batch, cluster.pods, *handles))
 
     assert calls(18, 1) + calls(19, 1)  # what is outside of the block, too, is a class
     assert calls(18, 250) < calls(18, 2) + 100

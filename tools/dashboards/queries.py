@@ -8,12 +8,12 @@ the numbers of the largest, without texts, then only these are told apart.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import indent
 
 from flowvis.clickhouse.schema.ends import ENDS, kind_sql
-from flowvis.clickhouse.schema.rollups import DIMENSIONS, PROJECTIONS
+from flowvis.clickhouse.schema.rollups import DIMENSIONS, END_NUMBERS, PROJECTIONS
 from flowvis.clickhouse.schema.tables import ENDED_SQL, stored_columns
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind
@@ -81,7 +81,11 @@ def select(table: FlowTable, columns: Iterable[str], records: Records, tail: str
     within = ranges.within(table, ranges.WHOLE if records.raw else "")
     wanted = "\n  AND ".join([within, *records.conditions])
     text = f"SELECT {', '.join(columns)}\nFROM {table.name}\nWHERE {wanted}\n{tail}".rstrip()
-    named = levels(text) | ({} if table.rolled else columns_made_of(text))
+    return _defining(levels(text) | ({} if table.rolled else columns_made_of(text)), text)
+
+
+def _defining(named: Mapping[str, str], text: str) -> str:
+    """Return a SELECT with a WITH of what some names in it are."""
     made = ", ".join(f"{sql} AS {name}" for name, sql in named.items())
     return _shortened(f"WITH {made}\n{text}" if made else text)
 
@@ -138,7 +142,7 @@ def united(
     known = _projected(parts, records)
     additive = all(measure.additive for measure in measures)
     days = additive and not slots and (pairs or not known)
-    for table in (RECORDS,) if records.raw else ranges.tables(steps=steps or slots, days=days):
+    for table in _tables(records, steps=steps or slots, days=days):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
         columns = [f"{of_parts(key, own)} AS k"] if key else []
@@ -163,8 +167,44 @@ def united(
         # A series is of one measure that adds up: where there is none of it, nothing is missing.
         tail = f"{grouped} HAVING m0 > 0" if slots else grouped
         text = select(table, [*columns, *_states(measures, table)], records, tail)
-        selects.append(table.branch.of(f"UNION ALL\n{text}") if table.branch else text)
+        selects.append(_branch(table, text))
     return "\n".join(selects)
+
+
+def at_once(records: Records, parts: Sequence[Part], measure: Measure, key: str) -> str:
+    """Return the same as `united` of slots with a key, whose rows are grouped in one SELECT.
+
+    In each SELECT with the key the engine works out anew what the subquery of the largest means,
+    in 30 ms, before it sees that it has its rows. What projections have must be grouped in each.
+    """
+    own = [_rolled(each) for each in parts]
+    columns = [
+        f"{of_parts(key, own)} AS k",
+        *(f"{each.any_sql} AS p{n}" for n, each in enumerate(own)),
+    ]
+    grouped = f"SELECT {', '.join(columns)}, slot, sum(value) AS m0\nFROM rows"
+    named = levels(grouped)
+    words = set(re.findall(r"\w+", " ".join([grouped, *named.values()])))
+    needed = [each for each in (*DIMENSIONS, *END_NUMBERS) if each.name in words]
+    rows = []
+    for table in _tables(records, steps=True):
+        value = measure.rolled if table.rolled else measure.arguments
+        values = {each.name: each.name if table.rolled else each.sql for each in needed}
+        values |= {"slot": ranges.SLOT.format(time=table.time), "value": value}
+        columns = [sql if sql == name else f"{sql} AS {name}" for name, sql in values.items()]
+        rows.append(_branch(table, select(table, columns, records)))
+    text = grouped.removesuffix("rows") + _inside("\n".join(rows))
+    return _defining(named, f"{text}\nGROUP BY k, slot HAVING m0 > 0")
+
+
+def _tables(records: Records, *, steps: bool, days: bool = False) -> tuple[FlowTable, ...]:
+    """Return the tables that records are read of."""
+    return (RECORDS,) if records.raw else ranges.tables(steps=steps, days=days)
+
+
+def _branch(table: FlowTable, text: str) -> str:
+    """Return a SELECT as one of several."""
+    return table.branch.of(f"UNION ALL\n{text}") if table.branch else text
 
 
 def _projected(parts: Sequence[Part], records: Records) -> bool:
@@ -384,7 +424,11 @@ class Series:
         """The same, where the numbers of those that are shown were found before."""
         parts = parts_of_labels([label])
         place = f"transform({label.number}, {LARGEST}, arrayEnumerate({LARGEST}), 0)"
-        inner = united(self.records, parts, [self.column.of], slots=True, key=place)
+        measure = self.column.of
+        if measure.aggregate != "sum" or _projected(parts, self.records):
+            inner = united(self.records, parts, [measure], slots=True, key=place)
+        else:
+            inner = at_once(self.records, parts, measure, place)
         return (
             f"WITH {defined(parts, [label.sql], _UNNAMED)}\n"
             f"SELECT if(k = 0, '{OTHERS}', toString({label.sql})) AS series, {_POINTS} AS values\n"

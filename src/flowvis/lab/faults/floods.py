@@ -42,7 +42,7 @@ STORED_S = 30.0
 CLIENT, NODE = FRONTEND, FRONTEND.node
 SILENCE = OUTSIDE_ADDRESSES[0]
 ENTRIES = "flowvis_aggregator_node_conntrack_entries"
-BEGUN = "flowvis_flow_connections_total"
+WRITTEN = "flowvis_aggregator_flow_metrics_records_total"
 QUESTION = (
     "SELECT uniqExact(sourceTransportPort) FROM flows WHERE"  # noqa: S608  constants
     f" destinationTransportPort = {SILENT_PORT} AND sourceTransportPort < {PORTS.stop}"
@@ -173,7 +173,7 @@ async def _named(lab: "Lab", sent: int) -> bool:
 
 async def _stored(lab: "Lab", sent: int) -> bool:
     """Whether the store has each of the flood's connections."""
-    if await lab.aggregator.metric(BEGUN) < sent:
+    if await lab.aggregator.metric(WRITTEN) < sent:
         return False
     answer = await lab.ask(QUESTION)
     return answer is not None and int(str(answer[0][0])) == sent

@@ -175,7 +175,8 @@ def at_once(records: Records, parts: Sequence[Part], measure: Measure, key: str)
     """Return the same as `united` of slots with a key, whose rows are grouped in one SELECT.
 
     In each SELECT with the key the engine works out anew what the subquery of the largest means,
-    in 30 ms, before it sees that it has its rows. What projections have must be grouped in each.
+    in some 20 ms, before it sees that it has its rows. What projections have must be grouped in
+    each.
     """
     own = [_rolled(each) for each in parts]
     columns = [

@@ -174,6 +174,7 @@ def test_flows_of_what_is_on_the_map_are_its_own(
             _close(page)
             nodes.nth(node).click()
             expect(edges).not_to_have_count(0)
+            looking.answered()
         _close(page)
     assert len(seen) > 3
 

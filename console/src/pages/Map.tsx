@@ -110,7 +110,7 @@ export default function MapPage() {
         <Legend comparing={compare !== ""} />
         <Playback ready={!result.loading} />
       </section>
-      {graph && (
+      {graph ? (
         <MapSide
           scene={drawn}
           place={shown.place}
@@ -120,6 +120,8 @@ export default function MapPage() {
           onChoose={(id) => change({ chosen: id }, true)}
           onEnter={enter}
         />
+      ) : (
+        <div class="side" />
       )}
     </div>
   );

@@ -126,7 +126,7 @@ function Throughput() {
   });
   return (
     <Panel title="Throughput by namespace" class="wide" aside="of the source; drag to zoom">
-      <Answered asked={result} empty={nothing}>
+      <Answered asked={result} empty={nothing} height={227}>
         {(query) => {
           const drawn = series(query);
           return (

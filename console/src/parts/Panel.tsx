@@ -28,17 +28,23 @@ interface AnsweredProps<T> {
   asked: Asked<T>;
   /** What to say where the answer has nothing in it; false or null: there is something. */
   empty?: (value: T) => ComponentChildren;
+  /** Pixels that it takes before and after: what is below stays under the pointer. */
+  height?: number;
   children: (value: T) => ComponentChildren;
 }
 
 /** An answer, or why there is none. */
-export function Answered<T>({ asked, empty, children }: AnsweredProps<T>) {
+export function Answered<T>({ asked, empty, height, children }: AnsweredProps<T>) {
   const { value, error, loading, since } = asked;
   if (error && value === null) return <Failure error={error} />;
-  if (value === null) return <Waiting />;
+  if (value === null) return <Waiting height={height} />;
   const nothing = empty?.(value);
   return (
-    <div class={loading ? "answered waits" : "answered"} aria-busy={loading}>
+    <div
+      class={loading ? "answered waits" : "answered"}
+      aria-busy={loading}
+      style={height ? { minHeight: `${height}px` } : undefined}
+    >
       {error && !unreachable.value && (
         <p class="stale" role="status">
           {error.message} What is shown is of {date(since)}; it is asked again.
@@ -50,9 +56,14 @@ export function Answered<T>({ asked, empty, children }: AnsweredProps<T>) {
 }
 
 /** Bars where rows will be; they appear only when it takes long. */
-export function Waiting() {
+export function Waiting({ height }: { height?: number | undefined }) {
   return (
-    <div class="skeleton" role="status" aria-label="Waiting for the answer">
+    <div
+      class="skeleton"
+      role="status"
+      aria-label="Waiting for the answer"
+      style={height ? { minHeight: `${height}px` } : undefined}
+    >
       <i />
       <i />
       <i />

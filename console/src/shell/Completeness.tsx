@@ -36,7 +36,7 @@ function weight(of: Missing[]): number {
 export function Completeness() {
   const given = answers.value;
   if (unreachable.value) return <span class="books lost">No answer</span>;
-  if (given.length === 0) return null;
+  if (given.length === 0) return <span class="books unheard" />; // its place
   const gone = missing(given);
   const complete = given.every((answer) => answer.complete);
   const records = gone.reduce((sum, each) => sum + (each.records || 0), 0);

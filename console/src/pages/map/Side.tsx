@@ -157,7 +157,7 @@ function SeriesOf({ filter, range }: { filter: string; range: SideProps["range"]
   });
   return (
     <Panel title="Throughput">
-      <Answered asked={result}>
+      <Answered asked={result} height={118}>
         {(query) => (
           <TimeChart
             label="Throughput"

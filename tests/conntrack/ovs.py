@@ -90,7 +90,8 @@ def switching(directory: Path) -> Iterator[Switch]:
             )  # fmt: skip
             block_until((directory / "db.sock").exists)
             daemon("ovs-vswitchd", database, f"--unixctl={switch.control}", "--disable-system")
-            vsctl = ("ovs-vsctl", f"--db={database}", "--timeout=20")
+            # A socket has its name before anybody listens on it.
+            vsctl = ("ovs-vsctl", f"--db={database}", "--retry", "--timeout=90")
             run(*vsctl, "--no-wait", "init")
             ports = [word for n in (1, 2) for word in ("--", "add-port", "br0", f"p{n}")]
             bridge = ("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev")

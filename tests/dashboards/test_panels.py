@@ -18,9 +18,11 @@ from tools.dashboards.pages import PAGES
 from tools.dashboards.pages import records as records_page
 from tools.dashboards.panels import Panel
 from tools.dashboards.queries import (
+    LARGEST,
     OTHERS,
     Active,
     Column,
+    Graph,
     Ranked,
     Records,
     Series,
@@ -299,6 +301,46 @@ def test_two_passes_find_the_same_series_as_one(store: Store, label: Label) -> N
         assert {name: totals[name] for name in shown} == pytest.approx(
             {name: known[name] for name in shown}
         )
+
+
+NUMBERED: dict[Ranked | Graph, str] = {
+    asks: panel.title
+    for page in PAGES
+    for panel in page.panels
+    if isinstance(asks := getattr(panel, "asks", None), Ranked | Graph)
+    and any(f"AS {LARGEST}" in sql for _, sql, _ in panel.queries())
+}
+"""What is found by number before it has names."""
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("asks", NUMBERED, ids=NUMBERED.values())
+def test_numbers_find_the_same_groups_as_names(
+    store: Store, asks: Ranked | Graph, level: str
+) -> None:
+    look = Looked(*SPANS["hours"], EVERYTHING | {"level": level}, ALL_VALUES)
+    for limit in (3, 5000):
+        by_number = replace(asks, limit=limit)
+        if isinstance(by_number, Ranked):
+            labels = tuple(replace(each, own_number="") for each in by_number.labels)
+            by_name: Ranked | Graph = replace(by_number, labels=labels)
+        else:
+            source, target = by_number.source, by_number.target
+            by_name = replace(
+                by_number,
+                source=replace(source, own_number=""),
+                target=replace(target, own_number=""),
+            )
+        for numbered, named in zip(_statements(by_number), _statements(by_name), strict=True):
+            assert f"AS {LARGEST}" in numbered
+            assert f"AS {LARGEST}" not in named
+            known = found(store, named, look)
+            assert len(known) > 1
+            assert found(store, numbered, look) == known
+
+
+def _statements(asks: Ranked | Graph) -> list[str]:
+    return [asks.sql] if isinstance(asks, Ranked) else [asks.edges, asks.nodes]
 
 
 @pytest.mark.parametrize("label", PAIRED, ids=[title for title, _ in PAIRED.values()])

@@ -130,7 +130,7 @@ def test_the_server_knows_all_limits(server: Server) -> None:
     assert limits is not None
     known = dict(ask(server, "SELECT name, value FROM system.settings"))
     wanted = profile(limits)
-    assert len(wanted) == 10
+    assert len(wanted) == 11
     assert {name: known[name] for name in wanted} == wanted
 
 

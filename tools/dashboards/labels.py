@@ -25,6 +25,8 @@ LEVEL = "level"
 SIDES = {"source": "src", "destination": "dst"}
 LEVEL_COLUMNS = frozenset(f"{side}_${{{LEVEL}}}" for side in SIDES)
 """What the name of each end is, at the level that is chosen."""
+LEVEL_NUMBERS = {side: f"{side}_number_${{{LEVEL}}}" for side in SIDES}
+"""What the number of each end is, at that level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,7 @@ def end(title: str, side: str) -> Label:
             Part(node, node_sql(side)),
         ),
     )
-    return replace(
-        called, dimension=f"{SIDES[side]}.${{{LEVEL}}}", own_number=f"{side}_number_{chosen}"
-    )
+    return replace(called, dimension=f"{SIDES[side]}.${{{LEVEL}}}", own_number=LEVEL_NUMBERS[side])
 
 
 def levels(text: str) -> dict[str, str]:

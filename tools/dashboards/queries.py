@@ -24,7 +24,7 @@ from flowvis.questions.dimensions import Part, defined, parts_of, told_apart
 from flowvis.questions.measures import BY_NAME, Measure
 from tools.dashboards import ranges
 from tools.dashboards.chosen import COMMON, Choice
-from tools.dashboards.labels import LEVEL_COLUMNS, Label, levels
+from tools.dashboards.labels import LEVEL_COLUMNS, LEVEL_NUMBERS, Label, levels
 from tools.dashboards.measured import rolled_state
 from tools.dashboards.ranges import (
     DAYS,
@@ -183,19 +183,35 @@ def at_once(records: Records, parts: Sequence[Part], measure: Measure, key: str)
         f"{of_parts(key, own)} AS k",
         *(f"{each.any_sql} AS p{n}" for n, each in enumerate(own)),
     ]
-    grouped = f"SELECT {', '.join(columns)}, slot, sum(value) AS m0\nFROM rows"
-    named = levels(grouped)
-    words = set(re.findall(r"\w+", " ".join([grouped, *named.values()])))
-    needed = [each for each in (*DIMENSIONS, *END_NUMBERS) if each.name in words]
+    grouped = f"SELECT {', '.join(columns)}, slot, sum(value) AS m0"
+    tail = "GROUP BY k, slot HAVING m0 > 0"
+    return _of_rows(records, grouped, tail, steps=True, value=measure)
+
+
+def _of_rows(
+    records: Records, columns: str, tail: str, *, steps: bool = False, value: Measure | None = None
+) -> str:
+    """Return a SELECT of columns of the rows of all tables, where roll-ups have them.
+
+    With a `value` also of that, and of `slot`.
+    """
+    named = levels(columns)
+    text = " ".join([columns, *named.values()])
+    words = set(re.findall(r"\w+", text))
+    dimensions = {each.name: each.sql for each in (*DIMENSIONS, *END_NUMBERS)}
+    stored = stored_columns(text) if records.raw else ()
+    needed = {name: sql for name, sql in dimensions.items() if name in words}
+    needed |= {name: name for name in stored if name not in needed}
     rows = []
-    for table in _tables(records, steps=True):
-        value = measure.rolled if table.rolled else measure.arguments
-        values = {each.name: each.name if table.rolled else each.sql for each in needed}
-        values |= {"slot": ranges.SLOT.format(time=table.time), "value": value}
-        columns = [sql if sql == name else f"{sql} AS {name}" for name, sql in values.items()]
-        rows.append(_branch(table, select(table, columns, records)))
-    text = grouped.removesuffix("rows") + _inside("\n".join(rows))
-    return _defining(named, f"{text}\nGROUP BY k, slot HAVING m0 > 0")
+    for table in _tables(records, steps=steps):
+        own = {name: name if table.rolled else sql for name, sql in needed.items()}
+        if value is not None:
+            own["slot"] = ranges.SLOT.format(time=table.time)
+            own["value"] = value.rolled if table.rolled else value.arguments
+        each = [sql if sql == name else f"{sql} AS {name}" for name, sql in own.items()]
+        rows.append(_branch(table, select(table, each, records)))
+    inner = _inside("\n".join(rows))
+    return _defining(named, f"{columns}\nFROM {inner}\n{tail}")
 
 
 def _tables(records: Records, *, steps: bool, days: bool = False) -> tuple[FlowTable, ...]:
@@ -310,14 +326,86 @@ def _grouped(labels: Sequence[Label], columns: Sequence[Column], records: Record
     sqls = [each.sql for each in labels]
     names = [f"{sql} AS l{n}" for n, sql in enumerate(sqls)]
     merged = [f"{each.of.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(columns)]
-    numbers = [each.own_number for each in labels]
-    by = f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
     measures = [each.of for each in columns]
-    inner = united(records, parts, measures, by=by, pairs=_are_pairs(labels))
+    inner = united(records, parts, measures, by=_number_of(labels), pairs=_are_pairs(labels))
     return (
         f"WITH {defined(parts, sqls, _UNNAMED)}\nSELECT {', '.join([*names, *merged])}\n"
         f"FROM {_inside(inner)}\nGROUP BY {', '.join(f'l{n}' for n in range(len(labels)))}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Largest:
+    """The largest groups under some labels.
+
+    They are found by number where names cost most, which are those of pairs of Pods; one row of
+    each says then what it is called. By names of nodes the engine groups faster than it has the
+    SELECT of these rows understood; of records alone that is soon.
+    """
+
+    labels: Sequence[Label]
+    columns: Sequence[Column]
+    records: Records
+    order: str
+    """Of the values as they are shown, but for names: what is equal to the last is found too."""
+    limit: int
+    wanted: str = ""
+    """A condition for the values."""
+
+    @property
+    def groups(self) -> str:
+        """The SELECT of `l0`, ... and `v0`, ..., of which the first that are shown are right."""
+        if not self._by_number:
+            return f"{_grouped(self.labels, self.columns, self.records)}{self._having}"
+        parts = [_rolled(each) for each in parts_of_labels(self.labels)]
+        place = of_parts(_place(_number_of(self.labels), f"{LARGEST}.1"), parts)
+        kept = ", ".join(f"{each.kept_sql} AS p{n}" for n, each in enumerate(parts))
+        one_of_each = f"WHERE k > 0\nLIMIT 1 BY k\nLIMIT length({LARGEST})"
+        rows = _of_rows(self.records, f"SELECT {place} AS k, {kept}", one_of_each)
+        sqls = [each.sql for each in self.labels]
+        names = [f"{sql} AS l{n}" for n, sql in enumerate(sqls)]
+        values = [f"{LARGEST}[k].{n + 2} AS v{n}" for n, _ in enumerate(self.columns)]
+        made = defined(parts, sqls, _UNNAMED)
+        return f"WITH {made}\nSELECT {', '.join([*names, *values])}\nFROM {_inside(rows)}"
+
+    @property
+    def found(self) -> str:
+        """The WITH's expression of numbers and values that it needs; "" is none."""
+        if not self._by_number:
+            return ""
+        measures = [each.of for each in self.columns]
+        inner = united(
+            self.records, parts_of_labels(self.labels), measures,
+            key=_number_of(self.labels), named=False, pairs=_are_pairs(self.labels),
+        )  # fmt: skip
+        values = [f"{each.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(measures)]
+        ranked = (
+            f"SELECT k, {', '.join(values)}\nFROM {_inside(inner)}\nGROUP BY k{self._having}\n"
+            f"ORDER BY {self.order}\nLIMIT {self.limit} WITH TIES"
+        )
+        group = ", ".join(["k", *(f"v{n}" for n, _ in enumerate(values))])
+        return f"(\n  SELECT groupArray(({group}))\n  FROM {_inside(ranked)}\n) AS {LARGEST}"
+
+    @property
+    def _by_number(self) -> bool:
+        number = _number_of(self.labels)
+        of_pods = all(each in number for each in LEVEL_NUMBERS.values())
+        return number != "" and (of_pods or self.records.raw)
+
+    @property
+    def _having(self) -> str:
+        return f"\nHAVING {self.wanted}" if self.wanted else ""
+
+
+def _number_of(labels: Sequence[Label]) -> str:
+    """Return the number of groups under some labels; "" where one has none of its own."""
+    numbers = [each.own_number for each in labels]
+    return f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
+
+
+def _place(number: str, numbers: str = LARGEST) -> str:
+    """Return the place that a number has among the largest, from 1; of all others 0."""
+    return f"transform({number}, {numbers}, arrayEnumerate({numbers}), 0)"
 
 
 def _are_pairs(labels: Sequence[Label]) -> bool:
@@ -338,19 +426,23 @@ class Ranked:
     @property
     def sql(self) -> str:
         """The statement; groups without any of the first column are left out."""
-        groups = f"{_grouped(self.labels, self.columns, self.records)}\nHAVING v0 > 0"
         names = [f"l{n}" for n in range(len(self.labels))]
-        order = f"v0 DESC, {', '.join(names)}"
+        order, found = f"v0 DESC, {', '.join(names)}", ""
         if self.others:
+            groups = f"{_grouped(self.labels, self.columns, self.records)}\nHAVING v0 > 0"
             body = self._with_others(groups, order)
         else:
+            largest = _Largest(
+                self.labels, self.columns, self.records, "v0 DESC", self.limit, "v0 > 0"
+            )
+            groups, found = largest.groups, largest.found
             picked = [f"l{n} AS `{each.title}`" for n, each in enumerate(self.labels)]
             picked += [shown(each, f"v{n}") for n, each in enumerate(self.columns)]
             body = (
                 f"SELECT {', '.join(picked)}\nFROM {_inside(groups)}\n"
                 f"ORDER BY {order}\nLIMIT {self.limit}"
             )
-        return query(body)
+        return query(body, found)
 
     def _with_others(self, groups: str, order: str) -> str:
         placed = f"SELECT *, row_number() OVER (ORDER BY {order}) AS place\nFROM {_inside(groups)}"
@@ -424,8 +516,7 @@ class Series:
     def _few_of_largest(self, label: Label) -> str:
         """The same, where the numbers of those that are shown were found before."""
         parts = parts_of_labels([label])
-        place = f"transform({label.number}, {LARGEST}, arrayEnumerate({LARGEST}), 0)"
-        measure = self.column.of
+        measure, place = self.column.of, _place(label.number)
         if measure.aggregate != "sum" or _projected(parts, self.records):
             inner = united(self.records, parts, [measure], slots=True, key=place)
         else:
@@ -458,24 +549,29 @@ class Graph:
     )
 
     @property
-    def _edges(self) -> str:
-        groups = _grouped((self.source, self.target), self._COLUMNS, self.records)
-        return f"{groups}\nORDER BY v0 DESC, v1 DESC, l0, l1\nLIMIT {self.limit}"
+    def _edges(self) -> tuple[str, str]:
+        """The SELECT of the edges, and what its WITH has to have."""
+        labels, order = (self.source, self.target), "v0 DESC, v1 DESC"
+        largest = _Largest(labels, self._COLUMNS, self.records, order, self.limit)
+        return f"{largest.groups}\nORDER BY {order}, l0, l1\nLIMIT {self.limit}", largest.found
 
     @property
     def edges(self) -> str:
         """The statement of the edges; red are those of which anything is denied."""
+        edges, found = self._edges
         return query(
             "SELECT concat(l0, ' → ', l1) AS id, l0 AS source, l1 AS target,\n"
             "  toFloat64(v0) AS mainstat, toFloat64(v1) AS secondarystat,\n"
             "  if(v2 > 0, 'red', if(v3 > 0, 'orange', 'green')) AS color,\n"
             "  toFloat64(v2) AS detail__denied, toFloat64(v3) AS detail__unanswered\n"
-            f"FROM {_inside(self._edges)}",
+            f"FROM {_inside(edges)}",
+            found,
         )
 
     @property
     def nodes(self) -> str:
         """The statement of the nodes; the arc is the share of connections that were denied."""
+        edges, found = self._edges
         return query(
             "SELECT name AS id, name AS title, sum(v0) AS mainstat, sum(v1) AS secondarystat,\n"
             "  if(secondarystat = 0, 0, sum(v2) / secondarystat) AS arc__denied,\n"
@@ -483,7 +579,8 @@ class Graph:
             "FROM (\n"
             "  SELECT arrayJoin(arrayDistinct([toString(l0), toString(l1)])) AS name,\n"
             "    toFloat64(v0) AS v0, toFloat64(v1) AS v1, toFloat64(v2) AS v2\n"
-            f"  FROM {_inside(self._edges)}\n)\nGROUP BY name\nORDER BY mainstat DESC, name",
+            f"  FROM {_inside(edges)}\n)\nGROUP BY name\nORDER BY mainstat DESC, name",
+            found,
         )
 
 

@@ -525,3 +525,32 @@ def test_what_records_are_gone_of_is_answered_by_whole_minutes(store: Store) -> 
         written = {name: str(moment * 1000) for name, moment in whole.items()}
         alone, _, _ = both(store, kind, {**parameters, **written})
         assert planned == alone
+
+
+@pytest.mark.parametrize("interval", ["auto", "5m"])
+@pytest.mark.parametrize("earlier_s", [3600, 3601, 3659])
+def test_what_a_range_is_compared_with_is_there_though_its_records_are_gone(
+    store: Store, earlier_s: int, interval: str
+) -> None:
+    """Of so long ago there are minutes, so that is what intervals are made of."""
+    begin, end = BEGIN_S + 4507, BEGIN_S + 6311
+    stored = replace(STORED, records_since_s=BEGIN_S + 3600)
+    parameters = {
+        "from": str(begin * 1000), "to": str(end * 1000), "compare": f"-{earlier_s}s",
+        "by": "src.namespace", "measure": "records,throughput", "interval": interval,
+    }  # fmt: skip
+    _, planned, read = both(store, TableQuestion, parameters, stored=stored)
+    assert "flow_minutes" in read
+    step_s = MINUTES.step_s
+    whole = {
+        "from": (begin - earlier_s) // step_s * step_s,
+        "to": -(-(end - earlier_s) // step_s) * step_s,
+    }
+    written = {name: str(moment * 1000) for name, moment in whole.items()}
+    then, _, _ = both(store, TableQuestion, {**written, "measure": "records,throughput"})
+    compared = planned["compared"]
+    assert compared["total"] == then["total"]
+    assert compared["total"][0] > 0
+    counted, _ = compared["totalSeries"]
+    assert sum(counted) == compared["total"][0]
+    assert [each % (step_s * 1000) for each in compared["times"]] == [0] * len(counted)

@@ -55,10 +55,12 @@ class TableQuestion:
             parse_measures(parameters.get("measure", "")),
         )
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
+        compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
+        spans = [asked] if compared is None else [asked, compared]
         intervals = parse_interval(
             parameters.get("interval", ""),
             asked,
-            stored.least_step_s(asked, [each.rolled for each in grouping.measures]),
+            max(stored.least_step_s(each, grouping.rolled) for each in spans),
         )
         cells = (limit + 2) * len(grouping.measures) * (len(intervals) if intervals else 1)
         if cells > MAX_CELLS:
@@ -67,7 +69,6 @@ class TableQuestion:
                 f"{cells} numbers (limit, measures and intervals), more than {MAX_CELLS}:"
                 " a lower limit, or longer intervals",
             )
-        compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
         return cls(Records(asked, condition, stored), grouping, limit, intervals, compared)
 
     def plan(self) -> Plan[dict[str, Any]]:
@@ -95,7 +96,8 @@ class TableQuestion:
         now = _Span(grouping.measures, records.range, read, self.intervals, len(rows), cells)
         before = None
         if self.compared is not None:
-            then = self.intervals.moved(self.compared) if self.intervals else None
+            whole_s = records.stored.least_step_s(self.compared, grouping.rolled)
+            then = self.intervals.moved(self.compared, whole_s) if self.intervals else None
             earlier = records.within(self.compared)
             same: Sequence[Group] = rows
             if rows and not grouping.plain:

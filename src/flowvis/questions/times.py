@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
+from flowvis.filters.literals import are_seconds
 from flowvis.questions.problem import QuestionError, shown
 
 DEFAULT_FROM = "-15m"
 LATEST_MS = ((1 << 32) - 1) * 1000  # what DateTime and dateTimeSeconds (RFC 7011 6.1.7) can have
-_LIKE_SECONDS = 10**9
-"""From this on: as ms they are of 1970."""
 MAX_INTERVALS = 1500
 """Intervals of one series: more than a screen is wide."""
 AUTO_INTERVALS, LEAST_INTERVALS = 120, 60
@@ -156,7 +155,7 @@ def parse_moment(parameter: str, text: str, now_ms: int) -> int:
         moment = now_ms + (moved if match[1] == "+" else -moved)
     elif written.isascii() and written.isdecimal() and len(written) > 8:
         moment = int(written[:20])
-        if _LIKE_SECONDS <= moment < LATEST_MS // 1000:  # a range of 50 years would be the answer
+        if are_seconds(moment):  # a range of 50 years would be the answer
             problem = f"{shown(text)}: ms since the epoch are meant; of seconds: {moment}000"
             raise QuestionError("bad-range", f"{parameter} {problem}")
     else:

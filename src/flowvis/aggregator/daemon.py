@@ -435,7 +435,7 @@ class Aggregator:
         }
 
     def _live(self) -> Iterator[Batch]:
-        return self.table.live_parts(live.AT_ONCE)
+        return self.correlator.open_flows(live.AT_ONCE)
 
     def _status(self) -> dict[str, Any]:
         """What `flowctl status` shows."""

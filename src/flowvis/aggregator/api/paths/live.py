@@ -1,4 +1,4 @@
-"""Flows that are live in the table, with their totals, as JSON lines."""
+"""Flows that are live in the table, as they would be written now, as JSON lines."""
 
 from collections.abc import Callable, Iterator
 
@@ -43,7 +43,7 @@ def routes(live: Live) -> list[Route]:
             "GET",
             f"{API}/live",
             answer,
-            "Flows that are live in the table, a JSON object a line",
+            "Flows that are live in the table, as they would be written now, a JSON object a line",
             parameters=(LIMIT, *SELECTING),
             answer=OBJECT,
             kind="application/jsonl",

@@ -527,7 +527,7 @@ def test_what_records_are_gone_of_is_answered_by_whole_minutes(store: Store) -> 
         assert planned == alone
 
 
-@pytest.mark.parametrize("interval", ["auto", "5m"])
+@pytest.mark.parametrize("interval", ["auto", "5m", "10s", "90s"])
 @pytest.mark.parametrize("earlier_s", [3600, 3601, 3659])
 def test_what_a_range_is_compared_with_is_there_though_its_records_are_gone(
     store: Store, earlier_s: int, interval: str
@@ -551,6 +551,26 @@ def test_what_a_range_is_compared_with_is_there_though_its_records_are_gone(
     compared = planned["compared"]
     assert compared["total"] == then["total"]
     assert compared["total"][0] > 0
+    if interval in {"10s", "90s"}:  # which minutes do not tell
+        assert {compared[each] for each in ("times", "totalSeries", "otherSeries")} == {None}
+        assert sum(planned["totalSeries"][0]) == planned["total"][0] > 0
+        return
     counted, _ = compared["totalSeries"]
     assert sum(counted) == compared["total"][0]
     assert [each % (step_s * 1000) for each in compared["times"]] == [0] * len(counted)
+
+
+@pytest.mark.parametrize(
+    ("measure", "length_s", "step_s"),
+    [("records", 1200, 60), ("records", 300, 5), ("sources", 1200, 10), ("sources", 72_000, 3600)],
+)
+def test_a_range_has_its_own_intervals_where_there_would_be_few(
+    measure: str, length_s: int, step_s: int
+) -> None:
+    """Distinct ends of a week ago are known by the hour."""
+    spans = {each.name: Span(END_S, END_S - 30 * DAY_S) for each in ROLLUPS}
+    stored = Stored(END_S, END_S - 3 * DAY_S, spans)
+    asked = {"from": f"-{length_s}s", "compare": "-7d", "measure": measure, "interval": "auto"}
+    made = TableQuestion.parse(asked, condition(EVERYTHING), END_S * 1000, stored)
+    assert made.intervals is not None
+    assert made.intervals.step_s == step_s

@@ -118,11 +118,10 @@ class Intervals:
     def moved(self, other: TimeRange, whole_s: int = 1) -> "Intervals":
         """Return as many of another range as long, which begin as far before it as these do.
 
-        `whole_s`: of how many seconds, or of multiples, these have to be. Where they can be, they
-        begin with such a one, as much earlier, and the last one is as much longer.
+        `whole_s`: of how many seconds, or of multiples, these have to be. They begin with such a
+        one, as much earlier, and the last one is as much longer.
         """
         before_s = self.range.from_s - self.first_s
-        whole_s = 1 if self.step_s % whole_s else whole_s
         return _Shifted(other, self.step_s, before_s, len(self), whole_s)
 
 

@@ -69,7 +69,7 @@ export interface GraphNode {
   id: string;
   names: Cell[];
   kind: NodeKind;
-  octets: number;
+  bothOctets: number;
   connections: number;
   denied: number;
 }
@@ -77,7 +77,7 @@ export interface GraphNode {
 export interface GraphEdge {
   source: string;
   target: string;
-  octets: number;
+  bothOctets: number;
   packets: number;
   connections: number;
   denied: number;

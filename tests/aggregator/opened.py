@@ -1,7 +1,7 @@
 """The API on a TCP port of this machine, with records and callers that a test names."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,9 @@ async def opened(
         history.close()
         await answers.close()
 
-    def flows(limit: int, skip: int) -> Batch:
-        return live_flows.take(slice(skip, skip + limit))
+    def flows() -> Iterator[Batch]:
+        for first in range(0, len(live_flows), live.AT_ONCE):
+            yield live_flows.take(slice(first, first + live.AT_ONCE))
 
     door = TcpDoor(known, secure=tls is not None)
     stats = ApiStats()

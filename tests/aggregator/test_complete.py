@@ -87,6 +87,33 @@ def test_what_began_long_before_a_pod_was_made_is_its_own_only_where_a_record_sa
     assert policies.stats.unknown == 1
 
 
+def test_who_only_looks_counts_nothing() -> None:
+    """Alerts go by what is counted of policies."""
+    objects = [
+        pod("client", "10.0.1.1", "n1", {"app": "c"}),
+        pod("server", "10.0.2.1", "n2", {"app": "s"}),
+    ]
+    inventory, policies = Inventory(), Policies()
+    for each in objects:
+        inventory.upsert(each, START_MS)
+    policy = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "p", "namespace": "shop"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+    policies.upsert(policy, 0)
+    completer = Completer(inventory, lambda: "east", pod_labels=True, policies=policies)
+    answered = INTER_NODE | {"octetTotalCount": 500, "reverseOctetTotalCount": 500}
+    looked, written = records(answered, INTER_NODE), records(answered, INTER_NODE)
+    completer.complete(looked, counts=False)
+    assert (policies.stats.records, policies.stats.unenforced) == (0, 0)
+    completer.complete(written)
+    assert (policies.stats.records, policies.stats.unenforced) == (2, 1)
+    assert looked.texts("ingressNetworkPolicyName") == written.texts("ingressNetworkPolicyName")
+    assert looked["ingressNetworkPolicyRuleAction"].any()
+
+
 @pytest.mark.parametrize("labels", [500, 30_000])
 def test_a_pod_with_more_labels_than_a_record_has_room_for(labels: int) -> None:
     """Kubernetes has no limit but etcd's of 1.5 MB for an object."""

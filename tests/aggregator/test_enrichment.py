@@ -68,6 +68,41 @@ def test_egress_workloads_and_nodes(tmp_path: Path) -> None:
         _named_networks(aggregator, out)
 
 
+def test_open_flows_are_chosen_by_what_they_will_be_written_with(tmp_path: Path) -> None:
+    """What a filter says of workloads, Egresses and others' Pods was true of none of them."""
+    owner = {"kind": "StatefulSet", "name": "client", "controller": True}
+    egress = antrea("Egress", "way-out", appliedTo={"podSelector": matching(app="client")})
+    egress["status"] = {"egressNode": "n3", "egressIP": "192.0.2.200"}
+    objects = [
+        pod("client-0", "10.0.0.1", node="n1", labels={"app": "client"}, ownerReferences=[owner]),
+        pod("server-0", "10.0.2.1", node="n2", namespace="back"),
+        node("n2", "192.0.2.2", "10.0.2.0/24", labels={"topology.kubernetes.io/zone": "b"}),
+        egress,
+    ]
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(objects))
+    settings = {
+        "inventory": {"files": [str(tmp_path / "cluster.yaml")]},
+        "activeFlowRecordTimeout": "10m",
+        "inactiveFlowRecordTimeout": "20m",
+    }
+    of = connection(1) | {"flowType": 3, "sourcePodName": "client-0", "sourceNodeName": "n1"}
+    out, inside = "198.51.100.9", "10.0.2.1"
+    with running(tmp_path / "aggregator", settings) as aggregator:
+        deliver(aggregator, exported(of | {"destinationIP": out}, of | {"destinationIP": inside}))
+        block_until(lambda: aggregator.control.get("status")["flows"] == 2)
+        for wish, addresses in (
+            ("src.workload = client and cluster = east", {out, inside}),
+            ("kind = StatefulSet and type = to-external", {out}),
+            ("egress = way-out", {out}),
+            ("dst.pod = back/server-0 and dst.zone = b", {inside}),
+            ("type = inter-node", {inside}),
+        ):
+            rows = list(aggregator.control.lines("api/v1/live", {"filter": wish}))
+            assert {row["destinationIP"] for row in rows} == addresses, wish
+        shown = aggregator.control.get("flowrecords", {"dstip": inside})
+        assert [flow["destinationPodNamespace"] for flow in shown] == ["back"]
+
+
 def _named_networks(aggregator: Aggregator, address: str) -> None:
     """What was stored before has the names that the configuration has now."""
 

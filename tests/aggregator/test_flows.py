@@ -926,10 +926,31 @@ def test_the_live_flows_can_be_read_without_changing_them() -> None:
     for _ in range(2):
         rows = table.read(table.flows.live())
         assert sorted(row["octetDeltaCount"] for row in rows) == [5, 6]
-    assert len(table.flows.live(limit=1)) == 1
     assert len(table.due()) == 1
     assert len(table.flows.live()) == 2
     assert table.stats.written == 1
+
+
+def test_what_stays_is_in_one_part_whatever_goes_meanwhile() -> None:
+    """As many as went before it were skipped, so that a flow that is open was not shown."""
+
+    def flow(port: int) -> Row:
+        return INTRA_NODE | {"sourceTransportPort": port}
+
+    table = Table()
+    table.add(*(flow(port) | counted(5) for port in range(1, 10)))
+    table.due()
+    parts = table.flows.live_parts(3)
+    seen = next(parts)["sourceTransportPort"].tolist()
+    assert seen == [1, 2, 3]
+    stay = (3, 4, 5, 6, 7, 9)
+    table.add(*(flow(port) | counted(9, 4) | at(80) for port in stay), now=NOW + 80_000)
+    table.due(NOW + 100_000)  # the others are forgotten
+    assert sorted(table.flows.live()["sourceTransportPort"].tolist()) == list(stay)
+    table.add(flow(99) | counted(5) | at(99), now=NOW + 100_000)
+    seen += [port for part in parts for port in part["sourceTransportPort"].tolist()]
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 9]
+    assert [len(part) for part in table.flows.live_parts(3)] == [2, 3, 2]
 
 
 def test_another_active_timeout_is_that_of_flows_that_wait() -> None:

@@ -158,6 +158,30 @@ async def test_a_record_that_cannot_be_completed_is_written_as_it_is(
     assert "completion: RuntimeError" in caplog.text
 
 
+async def test_a_flow_that_cannot_be_completed_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = Line()
+    line.feed(line.open(), intra(0, 50))
+    await line.write()
+    complete = Completer.complete
+
+    def odd(completer: Completer, batch: Batch, *, counts: bool) -> None:
+        assert not counts
+        failing(batch)
+        complete(completer, batch, counts=counts)
+
+    monkeypatch.setattr(Completer, "complete", odd)
+    shown = [
+        each
+        for part in line.correlator.open_flows(20)
+        for each in zip(part.texts("sourcePodName"), part.texts("clusterId"), strict=True)
+    ]
+    assert sorted(shown) == sorted((f"client-{n}", "" if n == 3 else "east") for n in range(50))
+    assert line.table.stats.uncompleted == 0  # nothing is written
+    assert "completion: RuntimeError" in caplog.text
+
+
 async def test_an_error_over_what_is_due_does_not_end_the_daemon(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,13 +5,16 @@ import re
 import time
 from datetime import datetime
 
+import numpy as np
 import pytest
 
+from aggregator.records import records
 from flowvis.cli.conditions import add_filter, filter_text
 from flowvis.cli.feed import Stored
 from flowvis.cli.flowctl import attached, main
 from flowvis.cli.question import compared, moment
 from flowvis.filters import parse
+from flowvis.filters.mask import mask
 from flowvis.questions.times import parse_moment
 
 
@@ -38,6 +41,10 @@ def text(*arguments: str) -> str:
         (["--not", "a", "--pod", "c"], "(a) and not (pod = c)"),
         (["--label", "app=web"], "label.app = web"),
         (["--from-label", "app"], "not src.label.app is empty"),
+        (
+            ["--label", "app", "--port", "80"],
+            "(not src.label.app is empty or not dst.label.app is empty) and port = 80",
+        ),
         (["--protocol", "tcp", "--to-ip", "10.0.0.0/8"], "dst.ip = 10.0.0.0/8 and proto = tcp"),
         (["--pod", "or"], 'pod = "or"'),
         (["--pod", 'a"*'], 'pod = "a\\"*"'),
@@ -47,6 +54,28 @@ def test_short_forms_are_filters(arguments: list[str], expected: str) -> None:
     found = text(*arguments)
     assert sorted(found.split(" and ")) == sorted(expected.split(" and "))
     parse(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--label", "app"], [0, 1, 2]),
+        (["--not", "--label", "app"], [3]),
+        (["--label", "app=web"], [0, 1]),
+        (["--from-label", "app"], [0, 2]),
+        (["--not", "--to-label", "app"], [2, 3]),
+        (["--label", "app", "--port", "80"], [2]),
+    ],
+)
+def test_a_label_of_any_value_is_of_either_end(arguments: list[str], shown: list[int]) -> None:
+    web, other, none = '{"app":"web"}', '{"app":"cart"}', '{"tier":"front"}'
+    batch = records(
+        {"sourcePodLabels": web, "destinationPodLabels": other},
+        {"sourcePodLabels": "", "destinationPodLabels": web},
+        {"sourcePodLabels": other, "destinationPodLabels": none, "destinationTransportPort": 80},
+        {"sourcePodLabels": none, "destinationPodLabels": "", "destinationTransportPort": 80},
+    )
+    assert np.flatnonzero(mask(parse(text(*arguments)), batch)).tolist() == shown
 
 
 def test_what_denies_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

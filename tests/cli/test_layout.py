@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from flowvis.cli.amounts import amount, change, share, sparkline
-from flowvis.cli.layout import Column, Layout, shortened
+from flowvis.cli.layout import Column, Layout, excerpt, shortened
 
 NAMES = st.text("ab日-/\x1b", min_size=0, max_size=60)
 
@@ -107,3 +107,33 @@ def test_a_line_of_blocks() -> None:
 @given(st.lists(st.floats(0, 1e15), min_size=1, max_size=200), st.integers(1, 100))
 def test_blocks_are_as_many_as_fit(values: list[float], width: int) -> None:
     assert len(sparkline(values, width)) == min(len(values), width)
+
+
+LONG = "src.namespace = shop and foo = 1 and dst.workload = orders and port = 80"
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "cells", "shown", "mark"),
+    [
+        (LONG, (25, 3), None, LONG, f"{'':25}^^^"),
+        (LONG, (25, 3), 72, LONG, f"{'':25}^^^"),
+        (LONG, (25, 3), 40, "…mespace = shop and foo = 1 and dst.wor…", f"{'':20}^^^"),
+        (LONG, (0, 13), 30, "src.namespace = shop and foo …", "^" * 13),
+        (LONG, (70, 2), 30, "…rkload = orders and port = 80", f"{'':28}^^"),
+        (LONG, (72, 0), 30, "…rkload = orders and port = 80", f"{'':30}^"),
+        (f"pod = {'x' * 90}", (6, 90), 30, f"pod = {'x' * 23}…", f"{'':6}{'^' * 24}"),
+        ("日本語 = a and pod = b", (12, 3), 20, "…語 = a and pod = b", f"{'':12}^^^"),
+    ],
+)
+def test_an_error_is_shown_in_what_is_around_it(
+    text: str, part: tuple[int, int], cells: int | None, shown: str, mark: str
+) -> None:
+    """Below a line that the terminal wraps the mark is somewhere else."""
+    assert excerpt(text, *part, cells) == (shown, mark)
+
+
+@given(NAMES, st.integers(0, 60), st.integers(0, 60), st.integers(4, 80))
+def test_an_error_fits_the_terminal(text: str, position: int, length: int, cells: int) -> None:
+    line, mark = excerpt(text, position, length, cells)
+    assert cell_len(line) <= cells
+    assert len(mark) <= cells + 1  # behind the end something may be missing

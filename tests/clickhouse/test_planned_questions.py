@@ -525,3 +525,52 @@ def test_what_records_are_gone_of_is_answered_by_whole_minutes(store: Store) -> 
         written = {name: str(moment * 1000) for name, moment in whole.items()}
         alone, _, _ = both(store, kind, {**parameters, **written})
         assert planned == alone
+
+
+@pytest.mark.parametrize("interval", ["auto", "5m", "10s", "90s"])
+@pytest.mark.parametrize("earlier_s", [3600, 3601, 3659])
+def test_what_a_range_is_compared_with_is_there_though_its_records_are_gone(
+    store: Store, earlier_s: int, interval: str
+) -> None:
+    """Of so long ago there are minutes, so that is what intervals are made of."""
+    begin, end = BEGIN_S + 4507, BEGIN_S + 6311
+    stored = replace(STORED, records_since_s=BEGIN_S + 3600)
+    parameters = {
+        "from": str(begin * 1000), "to": str(end * 1000), "compare": f"-{earlier_s}s",
+        "by": "src.namespace", "measure": "records,throughput", "interval": interval,
+    }  # fmt: skip
+    _, planned, read = both(store, TableQuestion, parameters, stored=stored)
+    assert "flow_minutes" in read
+    step_s = MINUTES.step_s
+    whole = {
+        "from": (begin - earlier_s) // step_s * step_s,
+        "to": -(-(end - earlier_s) // step_s) * step_s,
+    }
+    written = {name: str(moment * 1000) for name, moment in whole.items()}
+    then, _, _ = both(store, TableQuestion, {**written, "measure": "records,throughput"})
+    compared = planned["compared"]
+    assert compared["total"] == then["total"]
+    assert compared["total"][0] > 0
+    if interval in {"10s", "90s"}:  # which minutes do not tell
+        assert {compared[each] for each in ("times", "totalSeries", "otherSeries")} == {None}
+        assert sum(planned["totalSeries"][0]) == planned["total"][0] > 0
+        return
+    counted, _ = compared["totalSeries"]
+    assert sum(counted) == compared["total"][0]
+    assert [each % (step_s * 1000) for each in compared["times"]] == [0] * len(counted)
+
+
+@pytest.mark.parametrize(
+    ("measure", "length_s", "step_s"),
+    [("records", 1200, 60), ("records", 300, 5), ("sources", 1200, 10), ("sources", 72_000, 3600)],
+)
+def test_a_range_has_its_own_intervals_where_there_would_be_few(
+    measure: str, length_s: int, step_s: int
+) -> None:
+    """Distinct ends of a week ago are known by the hour."""
+    spans = {each.name: Span(END_S, END_S - 30 * DAY_S) for each in ROLLUPS}
+    stored = Stored(END_S, END_S - 3 * DAY_S, spans)
+    asked = {"from": f"-{length_s}s", "compare": "-7d", "measure": measure, "interval": "auto"}
+    made = TableQuestion.parse(asked, condition(EVERYTHING), END_S * 1000, stored)
+    assert made.intervals is not None
+    assert made.intervals.step_s == step_s

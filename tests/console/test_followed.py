@@ -134,11 +134,11 @@ def _filter_of(link: str | None) -> str:
 
 
 def _followed(mixed: Console, page: Page) -> tuple[int, int]:
-    """The octets of what is chosen on the map, and of the flows that it leads to."""
+    """The octets, both ways, of what is chosen on the map, and of the flows that it leads to."""
     side = _side(page)
     octets = side.locator(".numbers [data-value]").first.get_attribute("data-value")
     link = side.get_by_role("link", name="Flows", exact=True).get_attribute("href")
-    (found,) = mixed.asked("query", filter=_filter_of(link), measure="octets")["total"]
+    (found,) = mixed.asked("query", filter=_filter_of(link), measure="bothOctets")["total"]
     return int(octets or 0), found
 
 

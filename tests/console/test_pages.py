@@ -163,7 +163,7 @@ def test_map_has_the_graph_and_goes_in_and_out_by_keyboard(shown: Console, visit
     graph = shown.asked("graph", source="src.namespace", target="dst.namespace", limit=300)
     rows = read.table(page, "On the map")
     expected = {
-        (node["names"] or ["outside"])[0]: [node["octets"], node["connections"], node["denied"]]
+        (node["names"] or ["outside"])[0]: [node["bothOctets"], node["connections"], node["denied"]]
         for node in graph["nodes"]
     }
     assert {row[0]: row[1:] for row in rows} == expected
@@ -355,7 +355,8 @@ def test_map_shows_what_has_changed(shown: Console, visit: Visit) -> None:
     touching = [each for each in edges if "namespace:shop" in (each["source"], each["target"])]
     rows = read.table(page, "Talks with")
     assert [row[2:] for row in rows] == [
-        [each["octets"], "new"] for each in sorted(touching, key=lambda each: -each["octets"])
+        [each["bothOctets"], "new"]
+        for each in sorted(touching, key=lambda each: -each["bothOctets"])
     ]
     expect(page.get_by_role("list", name="Colours")).to_contain_text("gone")
 

@@ -214,6 +214,27 @@ def test_a_link_to_a_record_leads_to_that_one(shown: Console, visit: Visit) -> N
     assert read.table(page, "Intervals")[0][1] == one.octets
 
 
+@pytest.mark.parametrize("range_of_it", [True, False])
+def test_the_intervals_beside_a_record_are_of_what_began_with_it(
+    shown: Console, visit: Visit, range_of_it: bool
+) -> None:
+    """Others had the same ports before; pings between two ends have none at all."""
+    one = next(each for each in shown.connections if "/" in each.target and not each.denied)
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
+    source = f"10.1.0.{one.number},{30_000 + one.number}"
+    flow = f"{source},10.2.0.{one.number},{one.port},6,{one.end_s * 1000}"
+    span = {} if range_of_it else {"from": shown.to_ms, "to": shown.to_ms + 1000}
+    page = visit.open(shown.address("flows", flow=flow, filter=f"dst.port = {one.port}", **span))
+    expect(page.get_by_role("table", name="Counters")).to_be_visible()
+    begins = f"flowStartSeconds = {(one.end_s - 10 * one.intervals) * 1000}"
+    filters = [parse_qs(urlparse(url).query).get("filter", [""])[0] for url in asked]
+    (its,) = {each for each in filters if begins in each}
+    assert len(shown.asked("flows", filter=its)["rows"]) > 0
+    other = its.replace(begins, f"flowStartSeconds = {(one.end_s - 31) * 1000}")
+    assert shown.asked("flows", filter=other)["rows"] == []
+
+
 def recorded(number: int, end_s: int, **fields: object) -> dict[str, Any]:
     (record,) = Connection(number, "shop/a", "data/b", 6001, 10, end_s).records()
     return record | {f"{key}": value for key, value in fields.items()}

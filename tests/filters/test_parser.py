@@ -212,6 +212,18 @@ def test_a_date_is_one_as_it_is_in_ranges(text: str, ms: int) -> None:
         assert parse_moment("from", text, 0) == ms
 
 
+@pytest.mark.parametrize("text", ["1000000000", "1789948800", "4294967295"])
+@pytest.mark.parametrize("name", ["end", "flowStartSeconds"])
+def test_a_time_in_seconds_is_not_one_of_1970(name: str, text: str) -> None:
+    """Records in JSON have seconds: copied from there, they chose all or nothing."""
+    with pytest.raises(FilterError) as error:
+        parse(f"{name} >= {text}")
+    assert (error.value.position, error.value.suggestion) == (len(name) + 4, f"{text}000")
+    with pytest.raises(FilterError, match="ms since 1970"):
+        parse(f"{name} in (2026-09-21, {text}..{text}000)")
+    assert literals.moment(f"{text}000") == int(f"{text}000")
+
+
 @pytest.mark.parametrize(
     ("text", "bits"),
     [

@@ -142,6 +142,21 @@ def test_intervals_cover_their_range_once(seconds: int, step: int, offset: int) 
     assert list(moved.spans()) == list(made.spans())
 
 
+@given(st.integers(1, 20_000), st.integers(0, 3600), st.integers(1, 100_000))
+def test_intervals_of_an_earlier_range_can_begin_with_whole_minutes(
+    seconds: int, offset: int, earlier: int
+) -> None:
+    begin = 1_700_000_000 + offset
+    made = parse_interval("auto", TimeRange(begin * 1000, (begin + seconds) * 1000), 60)
+    assert made is not None
+    asked = made.range.moved(-earlier * 1000)
+    moved = made.moved(asked, 60)
+    assert len(moved) == len(made)
+    assert moved.first_s % 60 == moved.step_s % 60 == 0
+    assert 0 <= made.first_s - earlier - moved.first_s < 60
+    assert sum(moved.spans()) - seconds in {0, 1}  # of the last one nothing may be left
+
+
 @pytest.mark.parametrize("text", ["0s", "m", "5", "-5m", "500ms", "61500ms", "1s"])
 def test_intervals_that_there_are_none_of(text: str) -> None:
     with pytest.raises(QuestionError, match="interval"):

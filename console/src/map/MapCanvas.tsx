@@ -97,7 +97,10 @@ class Stage {
     this.picture.nodes = scene.nodes;
     this.picture.edges = scene.edges;
     this.picture.byId = new Map(scene.nodes.map((each) => [each.id, each]));
-    this.picture.most = Math.max(...scene.edges.map((each) => each.octets || each.before || 0), 1);
+    this.picture.most = Math.max(
+      ...scene.edges.map((each) => each.bothOctets || each.before || 0),
+      1,
+    );
     const fresh = scene.nodes.some((each) => Number.isNaN(each.x));
     if (fresh) this.ask(scene);
     else this.arrive();
@@ -113,10 +116,10 @@ class Stage {
       ),
       ties: scene.edges
         .filter((each) => each.source !== each.target)
-        .map(({ source, target, octets }) => ({
+        .map(({ source, target, bothOctets }) => ({
           source,
           target,
-          weight: Math.sqrt(octets / most),
+          weight: Math.sqrt(bothOctets / most),
         })),
     };
     this.worker.postMessage(question);

@@ -146,7 +146,7 @@ function drawEdge(
     shown === `${edge.source} ${edge.target}`;
   pen.globalAlpha = near ? (shown ? 0.9 : 0.5) : 0.07;
   pen.strokeStyle = paint(edge, picture, inks);
-  const share = (edge.octets || edge.before || 0) / picture.most;
+  const share = (edge.bothOctets || edge.before || 0) / picture.most;
   pen.lineWidth = Math.max(1 / view.scale, 0.8 + 7 * Math.sqrt(share));
   pen.setLineDash(edge.change === "gone" && picture.comparing ? [4, 4] : []);
   const line = curve(edge, picture);

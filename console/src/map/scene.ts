@@ -8,7 +8,7 @@ export interface SceneNode {
   kind: NodeKind;
   names: Cell[];
   group: string;
-  octets: number;
+  bothOctets: number;
   connections: number;
   denied: number;
   radius: number;
@@ -62,13 +62,13 @@ export function collapsed(
     renamed.set(node.id, whole.id);
     const kept = nodes.get(whole.id);
     if (kept) {
-      kept.octets += node.octets;
+      kept.bothOctets += node.bothOctets;
       kept.connections += node.connections;
       kept.denied += node.denied;
     } else {
       nodes.set(whole.id, {
         ...whole,
-        octets: node.octets,
+        bothOctets: node.bothOctets,
         connections: node.connections,
         denied: node.denied,
       });
@@ -83,7 +83,7 @@ export function collapsed(
     if (!kept) edges.set(key, { ...edge, source, target });
     else {
       for (const name of [
-        "octets",
+        "bothOctets",
         "packets",
         "connections",
         "denied",
@@ -104,25 +104,25 @@ export function scene(
   groupOf: (node: GraphNode) => string,
 ): Scene {
   const earlier = new Map(
-    before?.edges.map((edge) => [`${edge.source} ${edge.target}`, edge.octets]),
+    before?.edges.map((edge) => [`${edge.source} ${edge.target}`, edge.bothOctets]),
   );
   const edges: SceneEdge[] = now.edges.map((edge) => {
     const key = `${edge.source} ${edge.target}`;
     const was = before ? (earlier.get(key) ?? null) : null;
     earlier.delete(key);
-    return { ...edge, before: was, change: before ? changed(edge.octets, was) : "same" };
+    return { ...edge, before: was, change: before ? changed(edge.bothOctets, was) : "same" };
   });
   for (const edge of before?.edges ?? []) {
     if (!earlier.has(`${edge.source} ${edge.target}`)) continue;
     edges.push({
       ...edge,
-      octets: 0,
+      bothOctets: 0,
       packets: 0,
       connections: 0,
       denied: 0,
       unanswered: 0,
       throughput: 0,
-      before: edge.octets,
+      before: edge.bothOctets,
       change: "gone",
     });
   }
@@ -135,22 +135,22 @@ export function scene(
       change: before && !was.has(node.id) ? ("new" as const) : ("same" as const),
     })),
     ...gone.map((node) => ({
-      node: { ...node, octets: 0, connections: 0, denied: 0 },
+      node: { ...node, bothOctets: 0, connections: 0, denied: 0 },
       change: "gone" as const,
     })),
-  ].sort((a, b) => b.node.octets - a.node.octets || b.node.denied - a.node.denied);
+  ].sort((a, b) => b.node.bothOctets - a.node.bothOctets || b.node.denied - a.node.denied);
   const kept = all.slice(0, MOST);
-  const most = Math.max(...kept.map(({ node }) => node.octets), 1);
+  const most = Math.max(...kept.map(({ node }) => node.bothOctets), 1);
   const nodes = kept.map(({ node, change }) => ({
     id: node.id,
     names: node.names,
     kind: node.kind,
     label: visible(label(node)),
     group: groupOf(node),
-    octets: node.octets,
+    bothOctets: node.bothOctets,
     connections: node.connections,
     denied: node.denied,
-    radius: 5 + 15 * Math.sqrt(node.octets / most),
+    radius: 5 + 15 * Math.sqrt(node.bothOctets / most),
     x: Number.NaN,
     y: Number.NaN,
     change,
@@ -158,7 +158,7 @@ export function scene(
   const drawn = new Set(nodes.map((each) => each.id));
   const inside = edges
     .filter((each) => drawn.has(each.source) && drawn.has(each.target))
-    .sort((a, b) => b.octets + b.denied * 1e6 - a.octets - a.denied * 1e6)
+    .sort((a, b) => b.bothOctets + b.denied * 1e6 - a.bothOctets - a.denied * 1e6)
     .slice(0, EDGES);
   return { nodes, edges: inside, left: all.length - kept.length };
 }

@@ -203,7 +203,7 @@ function Hint({ of, drawn }: { of: string; drawn: Scene }) {
   const denied = what.denied ? `, ${said(what.denied)} denied` : "";
   return (
     <span class="hint" aria-live="polite">
-      <b>{title}</b> {said(what.octets, "octets")}, {said(what.connections)} connections{denied}
+      <b>{title}</b> {said(what.bothOctets, "octets")}, {said(what.connections)} connections{denied}
     </span>
   );
 }
@@ -230,7 +230,7 @@ function Legend({ comparing }: { comparing: boolean }) {
           {text}
         </li>
       ))}
-      <li class="faint">width: bytes</li>
+      <li class="faint">width: bytes both ways</li>
     </ul>
   );
 }

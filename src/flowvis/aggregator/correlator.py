@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -107,6 +107,25 @@ class Correlator:
         each_part(batch, self._add, self._add_as_reported)
         self._balance()
         return self._cycle
+
+    def open_flows(self, slots: int) -> Iterator[Batch]:
+        """Go through copies of the flows that are open, as they would be written now.
+
+        In parts of at most so many slots of the table each; changes nothing.
+        """
+        for part in self.table.live_parts(slots):
+            found: list[Batch] = []
+
+            def complete(batch: Batch, found: list[Batch] = found) -> None:
+                self._completer.complete(batch, counts=False)
+                found.append(batch)
+
+            def leave(error: Exception, batch: Batch, found: list[Batch] = found) -> None:
+                self.quarantine.note(COMPLETING, error, batch)
+                found.append(batch)
+
+            each_part(part, complete, leave)
+            yield from found
 
     def answer(self, inquiry: Inquiry, stored: Flows) -> None:
         """Go on from what the store has of connections, and merge what waited for it."""

@@ -434,8 +434,8 @@ class Aggregator:
             "withIPFIXExporter": self.destinations.has("ipfix"),
         }
 
-    def _live(self, limit: int, skip: int) -> Batch:
-        return self.table.live(limit, skip=skip)
+    def _live(self) -> Iterator[Batch]:
+        return self.correlator.open_flows(live.AT_ONCE)
 
     def _status(self) -> dict[str, Any]:
         """What `flowctl status` shows."""

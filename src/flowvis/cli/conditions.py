@@ -46,8 +46,13 @@ class _Condition:
         """The comparison."""
         if self.name.endswith("label"):
             key, equals, value = self.value.partition("=")
-            name = f"{self.name}.{key}"
-            return f"{name} = {_value(value)}" if equals else f"not {name} is empty"
+            if equals:
+                return f"{self.name}.{key} = {_value(value)}"
+            if self.name != "label":
+                return f"not {self.name}.{key} is empty"
+            # `not label.KEY is empty` is true where both ends have it.
+            either = " or ".join(f"not {side}label.{key} is empty" for side in _SIDES.values())
+            return f"({either})"
         return f"{self.name} = {_value(self.value)}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -100,13 +101,14 @@ def _place(error: FlowvisError) -> list[str]:
     """Show where in a filter an error is."""
     if not isinstance(error, Refused) or error.place is None:
         return []
-    from rich.cells import cell_len
+    from flowvis.cli.layout import excerpt
 
-    position, length = error.place
-    text = error.filter_text
-    before = cell_len(visible(text[:position]))
-    meant = cell_len(visible(text[position : position + length]))
-    return [f"  {text}", f"  {' ' * before}{'^' * max(meant, 1)}"]
+    cells = shutil.get_terminal_size().columns - len(_SAID) if sys.stderr.isatty() else None
+    return [f"  {line}" for line in excerpt(error.filter_text, *error.place, cells)]
+
+
+_SAID = "flowctl:   "
+"""What is before such a line."""
 
 
 class _Version(argparse.Action):

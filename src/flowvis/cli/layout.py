@@ -138,6 +138,25 @@ def shortened(text: str, cells: int) -> str:
     return f"{head}{ELLIPSIS}{tail}"
 
 
+def excerpt(text: str, position: int, length: int, cells: int | None) -> tuple[str, str]:
+    """Return a line of a text with a part of it, and one that marks the part below.
+
+    Of a text that takes more than so many cells what is far from the part is left out.
+    """
+    before, part = visible(text[:position]), visible(text[position : position + length])
+    rest = part + visible(text[position + length :])
+    if cells is not None and cell_len(before + rest) > cells:
+        kept = max(cells // 2, cells - cell_len(rest))
+        if cell_len(before) > kept:
+            left = kept - cell_len(ELLIPSIS)
+            before = f"{ELLIPSIS}{_first(before[::-1], left)[::-1]}"
+        room = cells - cell_len(before)
+        if cell_len(rest) > room:
+            rest = f"{_first(rest, room - cell_len(ELLIPSIS))}{ELLIPSIS}"
+    marked = max(min(cell_len(part), cell_len(rest)), 1)
+    return before + rest, f"{' ' * cell_len(before)}{'^' * marked}"
+
+
 def _first(text: str, cells: int) -> str:
     """Return the beginning of a text that fits."""
     taken = 0

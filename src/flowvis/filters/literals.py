@@ -82,7 +82,12 @@ def moment(text: str) -> int:
     Numbers of up to eight digits are dates, or parts of some, as they are in ranges; 0 is none.
     """
     if text.isdecimal() and text.isascii() and (DATE < len(text) <= 15 or text == "0"):
-        return int(text)
+        number = int(text)
+        if are_seconds(number):
+            raise FilterError(
+                f"{text} is in seconds: ms since 1970 are meant", suggestion=f"{number}000"
+            )
+        return number
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
@@ -94,6 +99,11 @@ def moment(text: str) -> int:
     if passed < 0:
         raise FilterError(f"{text[:80]!r} is before 1970")
     return passed
+
+
+def are_seconds(number: int) -> bool:
+    """Return whether ms since the epoch were meant in seconds, as records have times: of 1970."""
+    return 10**9 <= number < 1 << 32
 
 
 def network(text: str) -> Network:

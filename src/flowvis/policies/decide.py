@@ -144,6 +144,7 @@ class Policies(WatchedObjects):
         *,
         living: Callable[[], Iterable[Selectable]] | None = None,
         to_own_node: NDArray[np.bool_] | None = None,
+        counts: bool = True,
     ) -> dict[str, Column]:
         """Return the ten policy columns of a batch, what its records say already included.
 
@@ -151,8 +152,10 @@ class Policies(WatchedObjects):
         for a Pod that is not among them, about which it is left open what a policy makes of it. A
         record's own answer stays. `living` gives the Pods that there are now, where `pods` has
         others as well. `to_own_node` says which go to the node that their source's Pod runs on,
-        at whatever address, beside those that the node's object tells.
+        at whatever address, beside those that the node's object tells. Without `counts` somebody
+        only looks, and what is found is in no statistics.
         """
+        stats = self.stats if counts else PolicyStats()
         population = Population(living or (lambda: pods))
         if len(self._verdicts) > MAX_VERDICTS:
             self._clear()
@@ -167,17 +170,18 @@ class Policies(WatchedObjects):
             part = self._decide(some, pods, population, *ends, to_own_node=near)
             for direction, numbers in part.items():
                 codes[direction][rows] = numbers
-        self.stats.records += len(batch)
+        stats.records += len(batch)
         for numbers in codes.values():
-            self.stats.unknown += int(np.count_nonzero(numbers == NOT_KNOWN))
-            self.stats.exempt += int(np.count_nonzero(numbers == NOT_SUBJECT))
+            stats.unknown += int(np.count_nonzero(numbers == NOT_KNOWN))
+            stats.exempt += int(np.count_nonzero(numbers == NOT_SUBJECT))
         found: dict[str, Column] = {}
         for direction, numbers in codes.items():
             ours = self._verdicts.columns(numbers, direction, batch.strings)
-            found |= self._merged(batch, ours)
+            found |= self._merged(batch, ours, stats)
         return found
 
-    def _merged(self, batch: Batch, ours: dict[str, Column]) -> dict[str, Column]:
+    @staticmethod
+    def _merged(batch: Batch, ours: dict[str, Column], stats: PolicyStats) -> dict[str, Column]:
         """Return the fields of one direction: a record's own, else ours.
 
         A record that reports a kind of policy comes from who knows them: its answer is whole, and
@@ -195,7 +199,7 @@ class Policies(WatchedObjects):
             evaluated = agree & (batch[action] == 0)
         before = found[action]
         found[action] = unenforced(batch, before, evaluated)
-        self.stats.unenforced += int(np.count_nonzero(found[action] != before))
+        stats.unenforced += int(np.count_nonzero(found[action] != before))
         return found
 
     def _put(self, key: Key, value: Any, since_ms: int, now_ms: int) -> None:

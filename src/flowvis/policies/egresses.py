@@ -92,12 +92,17 @@ class Egresses(WatchedObjects):
         self._active = None
 
     def find(
-        self, batch: Batch, pods: Sequence[Selectable | None], sources: NDArray[np.int64]
+        self,
+        batch: Batch,
+        pods: Sequence[Selectable | None],
+        sources: NDArray[np.int64],
+        *,
+        counts: bool = True,
     ) -> dict[str, Column]:
         """Return the three Egress columns of a batch, what its records say already included.
 
         `sources` are handles, places in `pods` or -1: those of which connections may leave by an
-        Egress. A record's own answer stays.
+        Egress. A record's own answer stays. Without `counts` what is found is in no statistics.
         """
         columns: dict[str, Column] = {name: batch[name].copy() for name in EGRESS_FIELDS}
         leaving = (batch["flowType"] == FlowType.TO_EXTERNAL) & (sources != NONE)
@@ -115,7 +120,8 @@ class Egresses(WatchedObjects):
             for name, texts in zip(EGRESS_FIELDS, zip(*found, strict=True), strict=True):
                 codes = batch.strings.encode(texts)[places]
                 columns[name][those[fitting]] = codes[fitting]
-        self.stats.found += int(np.count_nonzero(columns["egressName"][rows]))
+        if counts:
+            self.stats.found += int(np.count_nonzero(columns["egressName"][rows]))
         return columns
 
     def _changed(self, since_ms: int) -> None:

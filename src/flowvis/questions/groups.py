@@ -63,6 +63,11 @@ class Grouping:
         return parts_of(self.dimensions, self.more)
 
     @property
+    def rolled(self) -> list[str]:
+        """What roll-ups have of the measures, as SQL."""
+        return [each.rolled for each in self.measures]
+
+    @property
     def plain(self) -> bool:
         """Whether values are themselves what records are grouped by, so in all ranges the same."""
         return not self.more and all(each.parts == (Part(each.sql),) for each in self.dimensions)

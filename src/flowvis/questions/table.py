@@ -23,6 +23,8 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
 MAX_CELLS = 200_000
 """Of one answer: rows, intervals and measures."""
+FEW_INTERVALS = 10
+"""Where a range would have fewer, its intervals do not go by what it is compared with."""
 GROUPS = 2000
 """Groups that are fetched at least: of so few, what is left is known without asking."""
 
@@ -55,11 +57,12 @@ class TableQuestion:
             parse_measures(parameters.get("measure", "")),
         )
         limit = number("limit", parameters.get("limit", ""), DEFAULT_LIMIT, MAX_LIMIT)
-        intervals = parse_interval(
-            parameters.get("interval", ""),
-            asked,
-            stored.least_step_s(asked, [each.rolled for each in grouping.measures]),
-        )
+        compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
+        least_s = stored.least_step_s(asked, grouping.rolled)
+        if compared is not None:  # of which there are no series by shorter ones
+            both_s = max(least_s, stored.least_step_s(compared, grouping.rolled))
+            least_s = both_s if asked.seconds >= both_s * FEW_INTERVALS else least_s
+        intervals = parse_interval(parameters.get("interval", ""), asked, least_s)
         cells = (limit + 2) * len(grouping.measures) * (len(intervals) if intervals else 1)
         if cells > MAX_CELLS:
             raise QuestionError(
@@ -67,7 +70,6 @@ class TableQuestion:
                 f"{cells} numbers (limit, measures and intervals), more than {MAX_CELLS}:"
                 " a lower limit, or longer intervals",
             )
-        compared = parse_compare(parameters.get("compare", ""), asked, now_ms)
         return cls(Records(asked, condition, stored), grouping, limit, intervals, compared)
 
     def plan(self) -> Plan[dict[str, Any]]:
@@ -95,7 +97,7 @@ class TableQuestion:
         now = _Span(grouping.measures, records.range, read, self.intervals, len(rows), cells)
         before = None
         if self.compared is not None:
-            then = self.intervals.moved(self.compared) if self.intervals else None
+            then = self._intervals_of(self.compared)
             earlier = records.within(self.compared)
             same: Sequence[Group] = rows
             if rows and not grouping.plain:
@@ -106,6 +108,16 @@ class TableQuestion:
                 cells = _all_others(cells)
             before = _Span(grouping.measures, self.compared, read, then, len(rows), cells)
         return self._answer(rows, bool(rest), now, before)
+
+    def _intervals_of(self, compared: TimeRange) -> Intervals | None:
+        """Return those of the range that is compared with; None where it has no such ones.
+
+        Its numbers are there all the same.
+        """
+        whole_s = self.records.stored.least_step_s(compared, self.grouping.rolled)
+        if self.intervals is None or self.intervals.step_s % whole_s:
+            return None
+        return self.intervals.moved(compared, whole_s)
 
     def _answer(
         self, rows: Sequence[Group], rest: bool, now: "_Span", before: "_Span | None"

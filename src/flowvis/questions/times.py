@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
+from flowvis.filters.literals import are_seconds
 from flowvis.questions.problem import QuestionError, shown
 
 DEFAULT_FROM = "-15m"
 LATEST_MS = ((1 << 32) - 1) * 1000  # what DateTime and dateTimeSeconds (RFC 7011 6.1.7) can have
-_LIKE_SECONDS = 10**9
-"""From this on: as ms they are of 1970."""
 MAX_INTERVALS = 1500
 """Intervals of one series: more than a screen is wide."""
 AUTO_INTERVALS, LEAST_INTERVALS = 120, 60
@@ -107,18 +107,22 @@ class Intervals:
         That is the range, unless it was read in whole minutes or hours or some of it is gone.
         """
         within = read or self.range
-        for n in range(len(self)):
-            begin = self.first_s + n * self.step_s
-            end = min(begin + self.step_s, within.to_s)
-            yield max(end - max(begin, within.from_s), 1)
+        starts = [self.first_s + n * self.step_s for n in range(len(self))]
+        for begin, end in pairwise([*starts, within.to_s]):
+            yield max(min(end, within.to_s) - max(begin, within.from_s), 1)
 
     def sql(self) -> str:
         """Return the number of a record's interval."""
         return f"intDiv(toUInt32(flowEndSeconds) - {self.first_s}, {self.step_s})"
 
-    def moved(self, other: TimeRange) -> "Intervals":
-        """Return as many of another range as long, which begin as far before it as these do."""
-        return _Shifted(other, self.step_s, self.range.from_s - self.first_s, len(self))
+    def moved(self, other: TimeRange, whole_s: int = 1) -> "Intervals":
+        """Return as many of another range as long, which begin as far before it as these do.
+
+        `whole_s`: of how many seconds, or of multiples, these have to be. They begin with such a
+        one, as much earlier, and the last one is as much longer.
+        """
+        before_s = self.range.from_s - self.first_s
+        return _Shifted(other, self.step_s, before_s, len(self), whole_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +131,17 @@ class _Shifted(Intervals):
 
     before_s: int
     count: int
+    whole_s: int
 
     @property
     def first_s(self) -> int:
-        return max(self.range.from_s - self.before_s, 0)
+        return max((self.range.from_s - self.before_s) // self.whole_s * self.whole_s, 0)
 
     def __len__(self) -> int:
         return self.count
+
+    def sql(self) -> str:
+        return f"least({Intervals.sql(self)}, {self.count - 1})"
 
 
 def parse_moment(parameter: str, text: str, now_ms: int) -> int:
@@ -146,7 +154,7 @@ def parse_moment(parameter: str, text: str, now_ms: int) -> int:
         moment = now_ms + (moved if match[1] == "+" else -moved)
     elif written.isascii() and written.isdecimal() and len(written) > 8:
         moment = int(written[:20])
-        if _LIKE_SECONDS <= moment < LATEST_MS // 1000:  # a range of 50 years would be the answer
+        if are_seconds(moment):  # a range of 50 years would be the answer
             problem = f"{shown(text)}: ms since the epoch are meant; of seconds: {moment}000"
             raise QuestionError("bad-range", f"{parameter} {problem}")
     else:

@@ -26,6 +26,12 @@ function ofConnection(of: fields.Connection): string {
   );
 }
 
+/** The same of one that began with a record: ports are used again, and pings have none. */
+function ofItsConnection(of: fields.Connection, record: FlowRecord | null): string {
+  const start = record ? Math.floor(fields.start(record) / 1000) * 1000 : 0;
+  return start > 0 ? both(ofConnection(of), equals("flowStartSeconds", start)) : ofConnection(of);
+}
+
 /** The second that a record ends in, whatever the range of the page; that one where it has no time. */
 function itsSecond({ end }: fields.Connection): Parameters {
   const from = Math.floor(end / 1000) * 1000;
@@ -35,24 +41,29 @@ function itsSecond({ end }: fields.Connection): Parameters {
 /** `known`: the record if the page has it; else it is looked up by what the URL says. */
 export function RecordSide({ name, known }: { name: string; known: FlowRecord | null }) {
   const connection = fields.parsed(name);
-  const result = useAnswer<Flows>(
-    connection ? "flows" : null,
-    connection
-      ? { ...asked(), filter: ofConnection(connection), limit: INTERVALS, columns: "*" }
-      : {},
-    "once",
-  );
   const itself = useAnswer<Flows>(
     connection && !known ? "flows" : null,
     connection ? { ...itsSecond(connection), filter: ofConnection(connection), columns: "*" } : {},
     "once",
   );
-  useOpener();
-  if (!connection) return null;
-  const intervals = result.value ? fields.records(result.value) : [];
   const found = itself.value ? fields.records(itself.value) : [];
   // The store has whole seconds, a live record more: of its second the first is it.
   const record = known ?? found.find((each) => fields.key(each) === name) ?? found[0] ?? null;
+  const result = useAnswer<Flows>(
+    connection && (known || !itself.loading) ? "flows" : null,
+    connection
+      ? {
+          ...asked(),
+          filter: ofItsConnection(connection, record),
+          limit: INTERVALS,
+          columns: "*",
+        }
+      : {},
+    "once",
+  );
+  useOpener();
+  if (!connection) return null;
+  const intervals = result.value ? fields.records(result.value) : [];
   return (
     <aside class="side record" aria-label="Flow record">
       <Panel

@@ -128,12 +128,12 @@ function OfNode({
   );
 }
 
-function Numbers({ of }: { of: { octets: number; connections: number; denied: number } }) {
+function Numbers({ of }: { of: { bothOctets: number; connections: number; denied: number } }) {
   return (
     <dl class="facts numbers">
-      <dt>Bytes</dt>
+      <dt>Bytes both ways</dt>
       <dd>
-        <Num value={of.octets} unit="octets" />
+        <Num value={of.bothOctets} unit="octets" />
       </dd>
       <dt>Connections</dt>
       <dd>
@@ -191,7 +191,7 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
   return (
     <Table<SceneEdge>
       label="Talks with"
-      rows={[...edges].sort((a, b) => b.octets - a.octets)}
+      rows={[...edges].sort((a, b) => b.bothOctets - a.bothOctets)}
       id={(edge) => `${edge.source} ${edge.target}`}
       onOpen={(edge) => onChoose(`${edge.source} ${edge.target}`)}
       mark={(edge) => (edge.denied ? "is-denied" : "")}
@@ -211,8 +211,9 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
         {
           key: "octets",
           title: "Bytes",
+          tip: "Both ways",
           numeric: true,
-          cell: (edge) => <Num value={edge.octets} unit="octets" />,
+          cell: (edge) => <Num value={edge.bothOctets} unit="octets" />,
         },
         {
           key: "change",
@@ -223,7 +224,7 @@ function EdgeTable({ edges, from, scene, comparing, onChoose }: EdgeTableProps) 
               edge.change === "gone" ? (
                 <span class="tag">gone</span>
               ) : (
-                <Change now={edge.octets} before={edge.before} />
+                <Change now={edge.bothOctets} before={edge.before} />
               )
             ) : (
               <Num value={edge.connections} />
@@ -246,7 +247,7 @@ function OfEdge({ edge, scene, place, range }: SideProps & { edge: SceneEdge }) 
     ...range,
     filter: both(parameter("filter"), wanted),
     by: "proto,dst.port,service",
-    measure: "octets,connections,denied",
+    measure: "bothOctets,connections,denied",
     limit: 12,
   });
   if (!source || !target) return null;
@@ -265,7 +266,7 @@ function OfEdge({ edge, scene, place, range }: SideProps & { edge: SceneEdge }) 
           </dd>
           {edge.before !== null && (
             <>
-              <dt>Bytes before</dt>
+              <dt>Before</dt>
               <dd>
                 <Num value={edge.before} unit="octets" />
               </dd>
@@ -306,6 +307,7 @@ function OfEdge({ edge, scene, place, range }: SideProps & { edge: SceneEdge }) 
                 {
                   key: "octets",
                   title: "Bytes",
+                  tip: "Both ways",
                   numeric: true,
                   cell: (row) => <Num value={row.measures[0]} unit="octets" />,
                 },
@@ -353,9 +355,10 @@ function All({ scene, onChoose }: SideProps) {
           {
             key: "octets",
             title: "Bytes",
+            tip: "Both ways",
             numeric: true,
-            cell: (node) => <Num value={node.octets} unit="octets" />,
-            order: (node) => node.octets,
+            cell: (node) => <Num value={node.bothOctets} unit="octets" />,
+            order: (node) => node.bothOctets,
           },
           {
             key: "connections",

@@ -4,8 +4,9 @@ Does no I/O and has no clock. What a record adds to its flow is the merge leaf's
 connection it is of is `generations`'; this module says when flows are written and forgotten.
 """
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -513,13 +514,24 @@ class FlowTable:
         counted = (rows["packetTotalCount"] != 0) | (rows["reversePacketTotalCount"] != 0)
         return int(np.count_nonzero(((self._live.state[used] & FlowState.LIVE) != 0) & ~counted))
 
-    def live(self, limit: int | None = None, *, skip: int = 0) -> Batch:
-        """Return a copy of the flows that the table has now, at most `limit`; changes nothing.
+    def live(self) -> Batch:
+        """Return a copy of the flows that the table has now; changes nothing."""
+        return self._copy(self._live_slots(0, self._live.used))
 
-        To look at many in parts, skip what was seen; what comes or goes meanwhile may be missed.
+    def live_parts(self, slots: int) -> Iterator[Batch]:
+        """Go through copies of the flows that the table has, of at most so many slots each.
+
+        What is there all the while is in one of them, whatever comes or goes between two.
         """
-        state = self._live.state[: self._live.used]
-        return self._copy(np.flatnonzero(state & FlowState.LIVE)[skip:][:limit])
+        for first in itertools.count(0, slots):
+            if first >= self._live.used:
+                return
+            if len(found := self._live_slots(first, first + slots)):
+                yield self._copy(found)
+
+    def _live_slots(self, first: int, end: int) -> NDArray[np.int64]:
+        state = self._live.state[first : min(end, self._live.used)]
+        return first + np.flatnonzero(state & FlowState.LIVE)
 
     def _copy(self, slots: NDArray[np.int64]) -> Batch:
         """Copy flows into a batch."""

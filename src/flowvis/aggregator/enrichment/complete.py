@@ -59,8 +59,11 @@ class Completer:
         """Whether records have the columns of `uids.UIDS`."""
         self._uids = Uids(inventory, policies, egresses)
 
-    def complete(self, batch: Batch) -> None:
-        """Fill in what is missing, and labels where they are wanted."""
+    def complete(self, batch: Batch, *, counts: bool = True) -> None:
+        """Fill in what is missing, and labels where they are wanted.
+
+        Without `counts` somebody only looks: nothing of it is in the statistics of policies.
+        """
         cluster = batch.strings.intern(self._cluster_id().encode())
         batch["clusterId"] = np.full(len(batch), cluster, dtype=np.uint32)
         times = began_ms(batch)
@@ -86,13 +89,15 @@ class Completer:
                 *ends.values(),
                 living=pods_index.living,
                 to_own_node=_at_own_node(batch, "source", "destination"),
+                counts=counts,
             )
             batch.columns.update(_without_own_node(batch, found))
         if self._egresses is not None and self._egresses.active:
             # What goes to a node is never given another address.
             away = self.inventory.nodes.find(batch["destinationIP"]) == NONE
             leaving = np.where(away, pods["source"], NONE)
-            batch.columns.update(self._egresses.find(batch, self.inventory.pods.objects, leaving))
+            pods_there = self.inventory.pods.objects
+            batch.columns.update(self._egresses.find(batch, pods_there, leaving, counts=counts))
         if self.with_uids:
             batch.columns.update(self._uids.of(batch, named))
 

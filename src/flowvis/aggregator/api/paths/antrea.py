@@ -14,7 +14,7 @@ from aiohttp import web
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import Caller
 from flowvis.aggregator.api.listing import rows
-from flowvis.aggregator.api.paths.live import AT_ONCE, Live
+from flowvis.aggregator.api.paths.live import Live
 from flowvis.aggregator.api.problems import Problem
 from flowvis.aggregator.api.routes import (
     OBJECT,
@@ -72,9 +72,8 @@ def routes(live: Live, metrics: Callable[[], dict[str, Any]]) -> list[Route]:
         chosen = caller.visibility.restrict(_selected(request))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
-        seen, mark = 0, b"["
-        while len(part := live(AT_ONCE, seen)):
-            seen += len(part)
+        mark = b"["
+        for part in live():
             wanted = part.take(mask(chosen, part))
             for first in range(0, len(wanted), answers.LINES):
                 found = _flows(wanted.take(slice(first, first + answers.LINES)))

@@ -284,6 +284,21 @@ def test_sql_answers_what_the_store_has(shown: Console, visit: Visit) -> None:
     assert rows == [[str(cell) for cell in row] for row in shown.aggregator.sql(query)]
 
 
+def test_sql_runs_as_soon_as_that_can_be_clicked(shown: Console, visit: Visit) -> None:
+    visit.page.add_init_script(
+        """
+        new MutationObserver((_, observer) => {
+            const run = document.querySelector(".sql button.primary");
+            if (!run) return;
+            observer.disconnect();
+            run.click();
+        }).observe(document, { subtree: true, childList: true });
+        """
+    )
+    page = visit.open(shown.address("sql", query="SELECT 17 AS one"))
+    expect(page.get_by_role("table", name="Rows of the query")).to_contain_text("17")
+
+
 def test_sql_has_all_digits(shown: Console, visit: Visit) -> None:
     numbers = ["18446744073709551615", "-9223372036854775807", "9007199254740993", "0.5"]
     page = visit.open(shown.address("sql", query=f"SELECT {', '.join(numbers)}"))

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -67,15 +69,21 @@ def test_overview_says_which_edges_are_new(shown: Console, visit: Visit) -> None
 
 
 def test_books_are_on_every_page_as_the_api_has_them(shown: Console, visit: Visit) -> None:
+    def asked() -> Any:
+        return shown.asked("query", by="src.namespace", measure="throughput")["answer"]
+
+    before = asked()
     page = visit.open(shown.address("explore"))
-    answer = shown.asked("query", by="src.namespace", measure="throughput")["answer"]
+    answer = asked()
     button = page.get_by_role("button", name="Answers:")
     expect(button).to_contain_text("Complete" if answer["complete"] else "ncomplete")
     button.click()
     body = page.locator(".books-body")
     for each in answer["missing"]:
         expect(body).to_contain_text(each["text"])
-    expect(body).to_contain_text(answer["table"])
+    # Records may have been rolled up between the two.
+    tables = sorted({before["table"], answer["table"]}, key=len, reverse=True)
+    expect(body).to_contain_text(re.compile("|".join(map(re.escape, tables))))
 
 
 def test_flows_are_those_of_the_store(shown: Console, visit: Visit) -> None:

@@ -191,6 +191,7 @@ async def test_of_many_that_start_together_one_receives(tmp_path: Path) -> None:
         many = [replica(server, tmp_path, f"pod-{i}") for i in range(5)]
         tasks = [asyncio.create_task(one.start()) for one in many]
         await until(lambda: sum(bool(one.waiting()) for one in many) == 4)
+        await until(lambda: any(task.done() for task in tasks))  # it may hear of it last
         assert sum(task.done() for task in tasks) == 1
         for _ in many:
             await until(lambda: any(one.holds for one in many))

@@ -76,10 +76,11 @@ def asked(path: Path) -> Iterator[Asked]:
 
 
 def connection(
-    number: int, source: str, target: str, octets: int, *, ago_s: int = 5, denied: bool = False
-) -> dict[str, Any]:
+    number: int, source: str, target: str, octets: int, *, ago_s: int = 5, denied: bool = False,
+    now_s: int = 0,
+) -> dict[str, Any]:  # fmt: skip
     """Return a connection within a node that ended so long ago; `number` is its port."""
-    end_s = int(time.time()) - ago_s
+    end_s = (now_s or int(time.time())) - ago_s
     packets = octets // 1000 + 1
     (source_space, source_pod), (target_space, target_pod) = (
         name.split("/") for name in (source, target)
@@ -134,8 +135,17 @@ CONNECTIONS = (
 
 
 def known() -> list[dict[str, Any]]:
-    """Return the connections as records."""
+    """Return the connections as records.
+
+    Their order is always the same, and those of the last minutes are of one interval of ten.
+    """
+    now_s = int(time.time())
+    latest, earliest = (
+        pick(ago_s for *_, ago_s, _ in CONNECTIONS if ago_s < HOUR_S) for pick in (min, max)
+    )
+    while (now_s - latest) // 600 != (now_s - earliest) // 600:
+        now_s -= 1
     return [
-        connection(1000 + n, source, target, octets, ago_s=ago_s, denied=denied)
+        connection(1000 + n, source, target, octets, ago_s=ago_s, denied=denied, now_s=now_s)
         for n, (source, target, octets, ago_s, denied) in enumerate(CONNECTIONS)
     ]

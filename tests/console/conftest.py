@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from .opened import Console, Visit, browser, console, log_in, now_s
+from .opened import Console, Visit, browser, console, log_in, new_context, now_s
 from .traffic import cluster
 
 PODS = 60
@@ -30,7 +30,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def session(shown: Console, chromium: Browser) -> Any:
     """The cookie of somebody who is logged in."""
-    context = chromium.new_context()
+    context = new_context(chromium)
     log_in(context, shown.url)
     state = context.storage_state()
     context.close()
@@ -40,8 +40,11 @@ def session(shown: Console, chromium: Browser) -> Any:
 @pytest.fixture
 def visit(chromium: Browser, session: Any) -> Iterator[Visit]:
     """A page of somebody who is logged in; whatever goes wrong in it is a test's failure."""
-    context = chromium.new_context(
-        storage_state=session, viewport={"width": 1280, "height": 900}, accept_downloads=True
+    context = new_context(
+        chromium,
+        storage_state=session,
+        viewport={"width": 1280, "height": 900},
+        accept_downloads=True,
     )
     made = Visit(context)
     yield made

@@ -142,13 +142,19 @@ def browser() -> Iterator[Browser]:
             chromium.close()
 
 
+def new_context(chromium: Browser, **options: Any) -> BrowserContext:
+    """Return a context of a browser, in which all is waited for as long as elsewhere."""
+    made = chromium.new_context(**options)
+    made.set_default_timeout(PATIENCE_MS)
+    return made
+
+
 class Visit:
     """A page of the console; notes what goes wrong in it."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(PATIENCE_MS)
         self.problems: list[str] = []
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on(

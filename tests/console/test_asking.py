@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Request, Route, expect
 from waiting import PATIENCE_S, block_until
 
 from . import read
-from .opened import TOKEN, Console, Visit, log_in
+from .opened import TOKEN, Console, Visit, log_in, new_context
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
 
@@ -143,7 +143,7 @@ def test_who_looks_is_asked_until_it_is_answered(shown: Console, visit: Visit, p
 def test_a_link_with_a_token_that_cannot_be_exchanged_yet_is(
     shown: Console, chromium: Browser
 ) -> None:
-    context = chromium.new_context()
+    context = new_context(chromium)
     page = context.new_page()
     refuse(page, "**/api/v1/session", 429, MANY, 1)
     page.goto(f"{shown.address('nodes')}#token={TOKEN}")
@@ -154,7 +154,7 @@ def test_a_link_with_a_token_that_cannot_be_exchanged_yet_is(
 def test_a_link_with_a_token_opens_where_a_console_already_is(
     shown: Console, chromium: Browser
 ) -> None:
-    context = chromium.new_context()
+    context = new_context(chromium)
     page = context.new_page()
     page.goto(shown.address("nodes"))
     page.get_by_label("Token").wait_for()
@@ -335,7 +335,7 @@ def test_an_answer_whose_connection_ends_is_asked_again(shown: Console, chromium
         thread.start()
         try:
             url = f"http://127.0.0.1:{between.server_port}"
-            context = chromium.new_context()
+            context = new_context(chromium)
             log_in(context, url)
             page = context.new_page()
             Breaking.words += ["/me", "/query"]

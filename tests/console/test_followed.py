@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from flowvis.fields import EndReason, FlowType, RuleAction
 
 from . import read
-from .opened import Console, Visit, console, log_in, now_s
+from .opened import Console, Visit, console, log_in, new_context, now_s
 
 PODS = {"shop/cart-0": "10.1.0.1", "shop/web-0": "10.1.0.2", "pay/db-0": "10.1.1.1"}
 NODE = "node-0"
@@ -113,7 +113,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 @pytest.fixture
 def looking(mixed: Console, chromium: Browser) -> Iterator[Visit]:
     """A page of somebody who is logged in there."""
-    context = chromium.new_context()
+    context = new_context(chromium)
     log_in(context, mixed.url)
     made = Visit(context)
     yield made

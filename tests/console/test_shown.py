@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from waiting import block_until
 
 from . import read
-from .opened import PAGES, Console, Visit, now_s
+from .opened import PAGES, Console, Visit, new_context, now_s
 from .traffic import Connection
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
@@ -353,6 +353,8 @@ def test_a_table_that_is_short_and_long_again_has_its_rows(shown: Console, visit
         })(document.querySelector(".table-box.scrolls"))"""
     )
     page.get_by_role("button", name="Ask again").click()
+    shown_rows = "Number(document.querySelector('.panel header .aside [data-value]').dataset.value)"
+    visit.until(f"{shown_rows} < 1000")
     to_the_end(400)
     visit.until(
         """(box => {
@@ -425,7 +427,7 @@ def test_what_is_wrong_far_in_a_filter_is_marked_where_it_is(shown: Console, vis
 def test_a_narrow_page_is_as_wide_as_its_window(
     shown: Console, chromium: Browser, session: Any, name: str
 ) -> None:
-    context = chromium.new_context(storage_state=session, viewport={"width": 420, "height": 800})
+    context = new_context(chromium, storage_state=session, viewport={"width": 420, "height": 800})
     visit = Visit(context)
     page = visit.open(shown.link(name))
     # What is wider than it may be scrolls in its own place, and nothing is beyond the edge.
@@ -448,7 +450,7 @@ def test_days_are_days_over_the_setting_of_clocks(
     shown: Console, chromium: Browser, session: Any
 ) -> None:
     """On 25 October 2026 clocks in Berlin are set back."""
-    context = chromium.new_context(storage_state=session, timezone_id="Europe/Berlin")
+    context = new_context(chromium, storage_state=session, timezone_id="Europe/Berlin")
     visit = Visit(context)
     begin, hour = 1_792_792_800_000, 3_600_000  # 2026-10-24T00:00 there
 

@@ -19,6 +19,7 @@ from .opened import (
     Visit,
     console,
     log_in,
+    new_context,
     now_s,
     photograph,
     report,
@@ -29,7 +30,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
 
 
 def test_a_link_with_a_token_logs_in_and_forgets_it(shown: Console, chromium: Browser) -> None:
-    context = chromium.new_context()
+    context = new_context(chromium)
     visit = Visit(context)
     asked: list[str] = []
     visit.page.on("request", lambda request: asked.append(request.url))
@@ -45,7 +46,7 @@ def test_a_link_with_a_token_logs_in_and_forgets_it(shown: Console, chromium: Br
 
 
 def test_nobody_is_asked_for_a_token(shown: Console, chromium: Browser) -> None:
-    context = chromium.new_context()
+    context = new_context(chromium)
     page = context.new_page()
     page.goto(f"{shown.url}/#token=wrong")
     box = page.get_by_label("Token")
@@ -60,7 +61,7 @@ def test_nobody_is_asked_for_a_token(shown: Console, chromium: Browser) -> None:
 
 
 def test_who_may_see_one_namespace_sees_that_one(shown: Console, chromium: Browser) -> None:
-    context = chromium.new_context()
+    context = new_context(chromium)
     log_in(context, shown.url, TOKEN_OF_SHOP)
     visit = Visit(context)
     page = visit.open(shown.address("flows"))
@@ -158,7 +159,7 @@ def test_live_flows_come_as_they_are_written_and_wait_while_held(
 ) -> None:
     # An aggregator of its own, as others count what they have got.
     with console(tmp_path, [], now_s()) as own:
-        context = chromium.new_context()
+        context = new_context(chromium)
         log_in(context, own.url)
         visit = Visit(context)
         photograph(visit, own, PAGES, "none")
@@ -217,7 +218,7 @@ def test_two_thousand_workloads_are_a_map_of_some_hundreds(
 ) -> None:
     now = now_s()
     with console(tmp_path, cluster(2000, now), now) as large:
-        context = chromium.new_context(viewport={"width": 1280, "height": 900})
+        context = new_context(chromium, viewport={"width": 1280, "height": 900})
         log_in(context, large.url)
         visit = Visit(context)
         page = visit.open(large.address("map", level="workload"))
@@ -228,8 +229,8 @@ def test_two_thousand_workloads_are_a_map_of_some_hundreds(
         # A refresh leaves what is there where it was.
         places = "document.querySelector('canvas').toDataURL()"
         before = settled(visit, places)
-        page.get_by_role("button", name="Ask again").click()
-        visit.answered()
+        with page.expect_response("**/api/v1/graph*"):
+            page.get_by_role("button", name="Ask again").click()
         assert settled(visit, places) == before
         photograph(visit, large, PAGES, "thousands")
         page = visit.open(large.address("flows"))

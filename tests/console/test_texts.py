@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from waiting import block_until
 
 from . import read
-from .opened import Visit, console, log_in, now_s, report, stored
+from .opened import Visit, console, log_in, new_context, now_s, report, stored
 from .traffic import Connection
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("console")]
@@ -47,7 +47,7 @@ def test_nothing_in_a_name_is_markup_or_unseen(tmp_path: Path, chromium: Browser
             lambda: aggregator.sql("SELECT count() FROM flows") == [[stored(aggregator)]],
             aggregator.log,
         )
-        context = chromium.new_context()
+        context = new_context(chromium)
         log_in(context, made.url)
         visit = Visit(context)
         visit.page.on("dialog", lambda dialog: visit.problems.append(dialog.message))

@@ -1,5 +1,5 @@
 // Read-only SQL over what is stored, for whom the pages are not enough.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Cell, exactly, post, type SqlResult } from "../api";
 import { csv, download } from "../export";
 import { change, parameter } from "../location";
@@ -66,7 +66,8 @@ export default function Sql() {
   };
   const latest = useRef(run);
   latest.current = run;
-  useEffect(() => {
+  // Before it is seen: who clicks at once runs what is in it.
+  useLayoutEffect(() => {
     if (!place.current) return;
     const columns = (fields.value?.names ?? [])
       .map((each) => each.name)

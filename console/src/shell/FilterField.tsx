@@ -20,7 +20,7 @@ export function FilterField() {
   const [text, write] = useState(applied);
   const [offered, offer] = useState<Offer>(NONE);
   const [opened, show] = useState(false);
-  const [chosen, choose] = useState(-1);
+  const [named, choose] = useState(""); // what is chosen of what is offered, whichever answer has it
   const [problem, say] = useState<FilterProblem | null>(null);
   const [scrolled, scroll] = useState(0);
   const input = useRef<HTMLInputElement>(null);
@@ -32,6 +32,7 @@ export function FilterField() {
 
   // What completes another text has nothing to do with this one.
   const open = opened && offered.text === text;
+  const chosen = shownOptions(offered).findIndex((each) => each.text === named);
 
   useEffect(() => {
     if (!typedOn.current) {
@@ -56,6 +57,10 @@ export function FilterField() {
   const fromUrl = refused.value?.filter === text ? refused.value.error.problem : null;
   const shown = problem ?? fromUrl;
 
+  const hide = () => {
+    show(false);
+    choose("");
+  };
   const complete = (value: string, wait = PAUSE) => {
     asking.current?.abort();
     const abort = new AbortController();
@@ -68,10 +73,9 @@ export function FilterField() {
         (found) => {
           if (abort.signal.aborted) return;
           offer({ ...found, text: value });
-          choose(-1);
           show(found.options.length > 0);
         },
-        () => show(false), // completion is a help, no more
+        () => abort.signal.aborted || hide(), // completion is a help, no more
       );
     }, wait);
   };
@@ -90,8 +94,7 @@ export function FilterField() {
     write(next);
     say(null);
     // What was offered is of the text before: Enter once more is to ask, not to insert again.
-    show(false);
-    choose(-1);
+    hide();
     inserted.current = caret;
   };
   // Before the next key: a frame later it would ask about a text that somebody has gone on with.
@@ -107,7 +110,7 @@ export function FilterField() {
     applying.current?.abort(); // the last Enter counts, whichever answer comes last
     const abort = new AbortController();
     applying.current = abort;
-    show(false);
+    hide();
     const value = text.trim();
     let error: FilterProblem | null | undefined = null;
     try {
@@ -141,7 +144,7 @@ export function FilterField() {
     },
     Escape: () => {
       asking.current?.abort();
-      if (open) show(false);
+      if (open) hide();
       else {
         applying.current?.abort();
         write(applied);
@@ -151,10 +154,11 @@ export function FilterField() {
     },
   };
   const step = (by: number) => {
-    const count = shownOptions(offered).length;
-    if (!open) complete(text, 0);
-    else if (chosen < 0) choose(by > 0 ? 0 : count - 1);
-    else choose((chosen + by + count) % count);
+    const options = shownOptions(offered);
+    const count = options.length;
+    const next = chosen < 0 ? (by > 0 ? 0 : count - 1) : (chosen + by + count) % count;
+    if (open) choose(options[next]?.text ?? "");
+    else complete(text, 0);
     return true;
   };
   const press = (event: KeyboardEvent) => {
@@ -191,7 +195,7 @@ export function FilterField() {
             write(value);
             say(null);
             offer(left);
-            choose(-1);
+            choose("");
             show(open && left.options.length > 0);
             complete(value);
           }}
@@ -199,7 +203,7 @@ export function FilterField() {
           onFocus={() => complete(text, 0)}
           onBlur={() => {
             asking.current?.abort();
-            show(false);
+            hide();
           }}
           onKeyDown={press}
         />

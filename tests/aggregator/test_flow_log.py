@@ -563,6 +563,31 @@ def test_lines_that_were_given_up_take_nothing_from_those_after_them(tmp_path: P
     os.close(reader)
 
 
+def test_a_pipe_that_was_made_anew_has_whole_lines(tmp_path: Path) -> None:
+    """As its reader does when it begins again: the old one has nobody at its other end."""
+    pipe = tmp_path / "pipe"
+    file = RotatedFile(pipe, Rotation(0, 0, 0, compress=False))
+    lines = b"".join(b"line %d\n" % number for number in range(30_000))
+    read = []
+    for _ in range(2):
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(TimeoutError):
+            file.append(lines)
+        read.append(os.read(reader, 1 << 20))
+        os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        file.append(lines)
+    pipe.unlink()
+    with pytest.raises(BrokenPipeError):  # it is not for us to make a file there
+        file.append(lines)
+    assert not pipe.exists()
+    cut = len(read[0].splitlines()) - 1
+    assert read[1].startswith(b"line %d\n" % cut)
+    file.close()
+
+
 async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     ledger = Ledger()
     source = ledger.stage("source")

@@ -148,7 +148,8 @@ class RotatedFile:
 
     def _opened(self, coming: int) -> int:
         """The file to write so many bytes to."""
-        if self._file is not None and self._was_moved():
+        if self._file is not None and self._was_moved(self._file):
+            self._part = self._part[: self._part.rfind(b"\n") + 1]  # another pipe has no half line
             self.close()
         if self._file is None:
             self._open()
@@ -184,15 +185,15 @@ class RotatedFile:
         with contextlib.suppress(OSError):
             self.tidy()
 
-    def _was_moved(self) -> bool:
-        """Whether somebody else put the file aside, or deleted it."""
-        if self._known is None:
-            return False
+    def _was_moved(self, file: int) -> bool:
+        """Whether somebody else put what is open aside, deleted it or made it anew."""
+        about = os.fstat(file)
+        if self._known is None and stat.S_ISREG(about.st_mode):
+            return False  # our own output
         try:
-            about = self.path.stat()
+            return not os.path.samestat(self.path.stat(), about)
         except FileNotFoundError:
-            return True
-        return (about.st_dev, about.st_ino) != self._known
+            return self._known is not None  # a pipe's place is for who makes the next one
 
     def _put_aside(self) -> None:
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)

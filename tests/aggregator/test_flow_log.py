@@ -588,6 +588,72 @@ def test_a_pipe_that_was_made_anew_has_whole_lines(tmp_path: Path) -> None:
     file.close()
 
 
+def test_half_a_line_that_cannot_be_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    with path.open("wb") as others:
+        others.truncate(LONGEST + 1)
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST + 1, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="File too large"):
+                file.append(b"next\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes()[-6:] == b"\nnext\n"
+
+
+def test_a_file_whose_end_fails_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server has no room for what it was sent: its number is another file's soon."""
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 0, 0, compress=False))
+    file.append(b"one\n")
+    close = os.close
+
+    def fail(number: int) -> None:
+        close(number)
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        with pytest.raises(OSError, match="full"):
+            file.append(b"two\n")
+    with (tmp_path / "of-others").open("wb", buffering=0) as others:
+        file.append(b"two\n")
+        file.close()
+        others.write(b"x")
+    assert (path.read_bytes(), (tmp_path / "of-others").read_bytes()) == (b"two\n", b"x")
+
+
+@pytest.mark.kernel
+def test_a_file_that_is_a_mount_says_why_it_is_not_put_aside(tmp_path: Path) -> None:
+    """As a subPath of a volume is one."""
+    path = tmp_path / "flows.log"
+    path.touch()
+    program = f"""
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+file = RotatedFile(Path({str(path)!r}), Rotation(5, 0, 0, False))
+file.append(b"one\\n")
+try:
+    file.append(b"two\\n")
+except OSError as error:
+    print(error.strerror)
+"""
+    script = f'mount --bind {path} {path} && exec "$0" -c "$1"'
+    told = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, sys.executable, program],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert told.stdout == "it is of maxSize, and cannot be put aside: Device or resource busy\n"
+    assert path.read_bytes() == b"one\n"
+
+
 async def test_another_file_while_records_flow(tmp_path: Path) -> None:
     ledger = Ledger()
     source = ledger.stage("source")

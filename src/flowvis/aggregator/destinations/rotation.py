@@ -117,9 +117,9 @@ class RotatedFile:
 
     def close(self) -> None:
         """Close the file; the next `append` opens it again."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = self._known = None
+        file, self._file, self._known = self._file, None, None
+        if file is not None:
+            os.close(file)  # also where that fails, as with a server's disk that is full
 
     def tidy(self) -> None:
         """Delete and compress what was put aside, as the rotation says.
@@ -177,7 +177,11 @@ class RotatedFile:
         self._file = file
         if stat.S_ISREG(about.st_mode) and not _is_output(about):
             self._known = about.st_dev, about.st_ino
-            _end_at_a_line(file, about.st_size)
+            try:
+                _end_at_a_line(file, about.st_size)
+            except OSError:
+                self.close()  # nothing is to follow half a line
+                raise
             self._beside(self._try_to_tidy)
 
     def _try_to_tidy(self) -> None:
@@ -198,7 +202,11 @@ class RotatedFile:
     def _put_aside(self) -> None:
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
         path = self.path.resolve()  # it may be a link, which stays
-        path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
+        try:
+            path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
+        except OSError as error:
+            why = f"it is of maxSize, and cannot be put aside: {error.strerror}"
+            raise OSError(error.errno, why) from error
         self.close()
         self._open()
 

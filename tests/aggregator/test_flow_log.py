@@ -319,6 +319,32 @@ def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     assert not (tmp_path / f"{aside.name}.part").exists()
 
 
+@pytest.mark.parametrize("name", ["flows.log", "flows", "flows.gz"])
+@pytest.mark.parametrize("compress", [True, False])
+def test_what_was_put_aside_goes_whatever_a_kill_left_of_it(
+    tmp_path: Path, name: str, compress: bool
+) -> None:
+    """Also where the file itself went before anybody came back to compress it."""
+    path = tmp_path / name
+    old = [
+        tmp_path / f"{path.stem}-2023-11-14T22-13-2{digit}.000000{path.suffix}"
+        for digit in range(3)
+    ]
+    for one in old:
+        one.write_bytes(b"old\n")
+    for one in (*old, tmp_path / f"{path.stem}-2022-01-01T00-00-00.5{path.suffix}"):
+        one.with_name(f"{one.name}.part").write_bytes(b"\x1f\x8b")
+    others = tmp_path / f"{name}.part"
+    others.touch()
+    file = RotatedFile(path, Rotation(0, 1, 0, compress))
+    file.append(b"line\n")
+    file.close()
+    last = old[-1]
+    if compress and path.suffix != ".gz":
+        last = last.with_name(f"{last.name}.gz")
+    assert set(tmp_path.iterdir()) == {path, last, others}
+
+
 @pytest.mark.parametrize("whole", [b"", b"whole\n"])
 @pytest.mark.parametrize("length", [TAIL - 6, TAIL, TAIL + 1, 2 * TAIL + 7])
 def test_half_a_line_is_cut_off_however_long(tmp_path: Path, whole: bytes, length: int) -> None:

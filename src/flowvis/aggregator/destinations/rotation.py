@@ -19,6 +19,8 @@ from pathlib import Path
 
 from flowvis.runtime.directory import private
 
+GZIP, PART = ".gz", ".part"
+"""What is behind the names of compressed files, and of what becomes one."""
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
@@ -129,6 +131,8 @@ class RotatedFile:
         self._tidied_s = self._clock()
         if self._known is None:
             return
+        for _, part in self._beside_it(PART):
+            part.unlink(missing_ok=True)  # whoever compressed it was killed, or is over
         kept: list[Path] = []
         oldest_s = self._clock() - self._rotation.max_age_s
         for place, (moment_s, path) in enumerate(sorted(self._backups(), reverse=True)):
@@ -139,7 +143,7 @@ class RotatedFile:
             else:
                 kept.append(path)
         for path in kept:
-            if self._rotation.compress and path.suffix != ".gz":
+            if self._rotation.compress and not path.name.endswith(GZIP):
                 _compress(path, lambda: self._ended)
 
     def end(self) -> None:
@@ -212,12 +216,16 @@ class RotatedFile:
 
     def _backups(self) -> list[tuple[float, Path]]:
         """What was put aside before, with when."""
+        return [*self._beside_it(""), *self._beside_it(GZIP)]
+
+    def _beside_it(self, ending: str) -> list[tuple[float, Path]]:
+        """The files whose names are of what was put aside, with this behind, with when it was."""
         found, own = [], self.path.resolve()
+        end = f"{own.suffix}{ending}"
         for path in own.parent.iterdir():
-            name = path.name.removesuffix(".gz")
-            if not name.startswith(f"{own.stem}-") or not name.endswith(own.suffix):
+            if not path.name.startswith(f"{own.stem}-") or not path.name.endswith(end):
                 continue
-            moment = name[len(own.stem) + 1 : len(name) - len(own.suffix)]
+            moment = path.name[len(own.stem) + 1 : len(path.name) - len(end)]
             with contextlib.suppress(ValueError):
                 at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
                 found.append((at.timestamp(), path))
@@ -284,7 +292,7 @@ def _end_at_a_line(file: int, size: int) -> None:
 
 def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     try:
         with path.open("rb") as source, open(part, "wb", opener=private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
@@ -296,7 +304,7 @@ def _compress(path: Path, ended: Callable[[], bool]) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    part.replace(path.with_name(f"{path.name}.gz"))
+    part.replace(path.with_name(f"{path.name}{GZIP}"))
     path.unlink()
 
 

@@ -185,6 +185,23 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_who_could_read_the_file_can_read_the_next_and_those_put_aside(
+    tmp_path: Path, mode: int
+) -> None:
+    """As a log shipper of another user; by default nobody else can."""
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 0, 0, compress=True))
+    file.append(b"one\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(mode)
+    for line in (b"two\n", b"three\n"):
+        file.append(line)
+    file.close()
+    assert [one.suffix for one in sorted(tmp_path.iterdir())] == [".gz", ".gz", ".log"]
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {mode}
+
+
 def test_a_link_stays_and_what_it_leads_to_is_put_aside(tmp_path: Path) -> None:
     there, link = tmp_path / "there", tmp_path / "flows.log"
     there.mkdir()

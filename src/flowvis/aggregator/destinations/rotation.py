@@ -21,6 +21,7 @@ from flowvis.runtime.directory import private
 
 GZIP, PART = ".gz", ".part"
 """What is behind the names of compressed files, and of what becomes one."""
+PRIVATE = 0o600
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
@@ -161,18 +162,18 @@ class RotatedFile:
         if self._known is not None and limit and self._file is not None:
             size = os.fstat(self._file).st_size
             if size and size + coming > limit:
-                self._put_aside()
+                self._put_aside(self._file)
         if self._file is None:
             raise OSError(f"{self.path} is closed")
         return self._file
 
-    def _open(self) -> None:
+    def _open(self, mode: int = PRIVATE) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         # A regular file is read as well, for its end; of a pipe the reader may be away or slow.
         flags |= os.O_RDWR if _is_regular(self.path) else os.O_WRONLY | os.O_NONBLOCK
         try:
-            file = os.open(self.path, flags, 0o600)
+            file = os.open(self.path, flags, PRIVATE)
         except OSError as error:
             if error.errno != errno.ENXIO or not self.path.is_socket():
                 raise
@@ -181,6 +182,8 @@ class RotatedFile:
         self._file = file
         if stat.S_ISREG(about.st_mode) and not _is_output(about):
             self._known = about.st_dev, about.st_ino
+            if not about.st_size:
+                _grant(file, mode)
             try:
                 _end_at_a_line(file, about.st_size)
             except OSError:
@@ -203,7 +206,9 @@ class RotatedFile:
         except FileNotFoundError:
             return self._known is not None  # a pipe's place is for who makes the next one
 
-    def _put_aside(self) -> None:
+    def _put_aside(self, file: int) -> None:
+        """Begin a new file, which those may read who could read this one."""
+        mode = stat.S_IMODE(os.fstat(file).st_mode)
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
         path = self.path.resolve()  # it may be a link, which stays
         try:
@@ -212,7 +217,7 @@ class RotatedFile:
             why = f"it is of maxSize, and cannot be put aside: {error.strerror}"
             raise OSError(error.errno, why) from error
         self.close()
-        self._open()
+        self._open(mode)
 
     def _backups(self) -> list[tuple[float, Path]]:
         """What was put aside before, with when."""
@@ -230,6 +235,13 @@ class RotatedFile:
                 at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
                 found.append((at.timestamp(), path))
         return found
+
+
+def _grant(file: int, mode: int) -> None:
+    """Let those read a file of ours who may by this mode."""
+    if mode != PRIVATE:
+        with contextlib.suppress(OSError):  # some volumes have one mode for all
+            os.fchmod(file, mode)
 
 
 def _is_regular(path: Path) -> bool:
@@ -299,6 +311,7 @@ def _compress(path: Path, ended: Callable[[], bool]) -> None:
                 while piece := source.read(1 << 20):
                     _check_end(ended)
                     target.write(piece)
+            _grant(raw.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
             raw.flush()
             os.fsync(raw.fileno())
     except OSError:

@@ -321,6 +321,36 @@ def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> No
     assert len(list(tmp_path.glob("flows-*"))) == 1
 
 
+@pytest.mark.parametrize("back_s", [3600, 86_400 * 365])
+def test_files_of_a_clock_that_was_ahead_are_the_first_to_go(tmp_path: Path, back_s: int) -> None:
+    """Else what is put aside after them is deleted at once, for as long as it was ahead."""
+    now = [1_700_000_000.0]
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 3, 0, compress=False), lambda: now[0])
+    for number in range(9):
+        if number == 5:
+            now[0] -= back_s
+        file.append(b"%04d\n" % number)
+        now[0] += 1
+    file.close()
+    kept = {one.read_bytes() for one in tmp_path.glob("flows-*")}
+    assert kept == {b"0005\n", b"0006\n", b"0007\n"}
+
+
+def test_a_clock_that_is_set_back_a_little_takes_no_new_file(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    work: list[Callable[[], None]] = []
+    path, kept = tmp_path / "flows.log", Rotation(5, 2, 0, compress=False)
+    file = RotatedFile(path, kept, lambda: now[0], work.append)
+    for number in range(5):
+        file.append(b"%04d\n" % number)
+        now[0] += 1
+    now[0] -= 5.5  # before the thread gets to it
+    file.tidy()
+    file.close()
+    assert {one.read_bytes() for one in tmp_path.glob("flows-*")} == {b"0002\n", b"0003\n"}
+
+
 def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     path = tmp_path / "flows.log"
     path.write_bytes(b"whole\nhal")

@@ -25,6 +25,7 @@ PRIVATE = 0o600
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
+STEP_S = 60.0  # by which clocks are set back while nobody notices
 ROOM_MS = 1000
 OUTPUTS = (1, 2)  # standard output, and error
 TAIL = 1 << 20  # looked through at a time for the end of the last whole line
@@ -136,7 +137,7 @@ class RotatedFile:
             part.unlink(missing_ok=True)  # whoever compressed it was killed, or is over
         kept: list[Path] = []
         oldest_s = self._clock() - self._rotation.max_age_s
-        for place, (moment_s, path) in enumerate(sorted(self._backups(), reverse=True)):
+        for place, (moment_s, path) in enumerate(self._backups()):
             too_many = 0 < self._rotation.max_backups <= place
             too_old = self._rotation.max_age_s and moment_s < oldest_s
             if too_many or too_old:
@@ -220,8 +221,13 @@ class RotatedFile:
         self._open(mode)
 
     def _backups(self) -> list[tuple[float, Path]]:
-        """What was put aside before, with when."""
-        return [*self._beside_it(""), *self._beside_it(GZIP)]
+        """What was put aside before, with when: the last one first.
+
+        What seems to be put aside later than now is of a clock that was ahead, hence old.
+        """
+        known_s = self._clock() + STEP_S
+        found = [*self._beside_it(""), *self._beside_it(GZIP)]
+        return sorted(found, key=lambda one: (one[0] <= known_s, one), reverse=True)
 
     def _beside_it(self, ending: str) -> list[tuple[float, Path]]:
         """The files whose names are of what was put aside, with this behind, with when it was."""

@@ -321,6 +321,28 @@ def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> No
     assert len(list(tmp_path.glob("flows-*"))) == 1
 
 
+def exist(*paths: Path) -> bool:
+    return all(path.exists() for path in paths)
+
+
+async def test_what_becomes_too_old_goes_while_no_record_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with filters that take little."""
+    monkeypatch.setattr(flow_log, "TIDY_S", 0.01)
+    path = tmp_path / "flows.log"
+    sink = made(chosen(path, maxAge=1, compress=False), stage := Stage("flow-log"))
+    await sink.start()
+    sink.put(numbered(0, 1))
+    await until(lambda: stage.sent)
+    old, ahead = (tmp_path / f"flows-{year}-11-01T00-00-00.000000.log" for year in (2023, 2123))
+    old.write_bytes(b"old\n")
+    ahead.write_bytes(b"old\n")
+    await until(lambda: not exist(old))
+    await sink.stop()
+    assert exist(path, ahead)
+
+
 @pytest.mark.parametrize("back_s", [3600, 86_400 * 365])
 def test_files_of_a_clock_that_was_ahead_are_the_first_to_go(tmp_path: Path, back_s: int) -> None:
     """Else what is put aside after them is deleted at once, for as long as it was ahead."""

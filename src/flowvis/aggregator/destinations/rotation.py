@@ -93,7 +93,7 @@ class RotatedFile:
         file = self._opened(len(lines))
         if not 0 <= self._clock() - self._tidied_s <= TIDY_S:
             self._tidied_s = self._clock()
-            self._beside(self._try_to_tidy)
+            self._beside(self.try_to_tidy)
         before = os.fstat(file).st_size
         if not lines.startswith(self._part):
             self._end_line(file)
@@ -148,6 +148,11 @@ class RotatedFile:
             if self._rotation.compress and not path.name.endswith(GZIP):
                 _compress(path, lambda: self._ended)
 
+    def try_to_tidy(self) -> None:
+        """Writing goes on where there is no room to compress; an hour later it is tried again."""
+        with contextlib.suppress(OSError):
+            self.tidy()
+
     def end(self) -> None:
         """Compress no more; what is being compressed is left as it is."""
         self._ended = True
@@ -190,12 +195,7 @@ class RotatedFile:
             except OSError:
                 self.close()  # nothing is to follow half a line
                 raise
-            self._beside(self._try_to_tidy)
-
-    def _try_to_tidy(self) -> None:
-        """Writing goes on where there is no room to compress; an hour later it is tried again."""
-        with contextlib.suppress(OSError):
-            self.tidy()
+            self._beside(self.try_to_tidy)
 
     def _was_moved(self, file: int) -> bool:
         """Whether somebody else put what is open aside, deleted it or made it anew."""

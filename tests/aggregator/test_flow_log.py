@@ -185,6 +185,23 @@ def test_a_file_is_put_aside_by_size_compressed_and_deleted_by_number_and_age(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["flows-of-others.log", "flows.log"]
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_who_could_read_the_file_can_read_the_next_and_those_put_aside(
+    tmp_path: Path, mode: int
+) -> None:
+    """As a log shipper of another user; by default nobody else can."""
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 0, 0, compress=True))
+    file.append(b"one\n")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(mode)
+    for line in (b"two\n", b"three\n"):
+        file.append(line)
+    file.close()
+    assert [one.suffix for one in sorted(tmp_path.iterdir())] == [".gz", ".gz", ".log"]
+    assert {one.stat().st_mode & 0o777 for one in tmp_path.iterdir()} == {mode}
+
+
 def test_a_link_stays_and_what_it_leads_to_is_put_aside(tmp_path: Path) -> None:
     there, link = tmp_path / "there", tmp_path / "flows.log"
     there.mkdir()
@@ -304,6 +321,58 @@ def test_a_clock_that_is_set_back_keeps_nothing_for_longer(tmp_path: Path) -> No
     assert len(list(tmp_path.glob("flows-*"))) == 1
 
 
+def exist(*paths: Path) -> bool:
+    return all(path.exists() for path in paths)
+
+
+async def test_what_becomes_too_old_goes_while_no_record_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with filters that take little."""
+    monkeypatch.setattr(flow_log, "TIDY_S", 0.01)
+    path = tmp_path / "flows.log"
+    sink = made(chosen(path, maxAge=1, compress=False), stage := Stage("flow-log"))
+    await sink.start()
+    sink.put(numbered(0, 1))
+    await until(lambda: stage.sent)
+    old, ahead = (tmp_path / f"flows-{year}-11-01T00-00-00.000000.log" for year in (2023, 2123))
+    old.write_bytes(b"old\n")
+    ahead.write_bytes(b"old\n")
+    await until(lambda: not exist(old))
+    await sink.stop()
+    assert exist(path, ahead)
+
+
+@pytest.mark.parametrize("back_s", [3600, 86_400 * 365])
+def test_files_of_a_clock_that_was_ahead_are_the_first_to_go(tmp_path: Path, back_s: int) -> None:
+    """Else what is put aside after them is deleted at once, for as long as it was ahead."""
+    now = [1_700_000_000.0]
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 3, 0, compress=False), lambda: now[0])
+    for number in range(9):
+        if number == 5:
+            now[0] -= back_s
+        file.append(b"%04d\n" % number)
+        now[0] += 1
+    file.close()
+    kept = {one.read_bytes() for one in tmp_path.glob("flows-*")}
+    assert kept == {b"0005\n", b"0006\n", b"0007\n"}
+
+
+def test_a_clock_that_is_set_back_a_little_takes_no_new_file(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    work: list[Callable[[], None]] = []
+    path, kept = tmp_path / "flows.log", Rotation(5, 2, 0, compress=False)
+    file = RotatedFile(path, kept, lambda: now[0], work.append)
+    for number in range(5):
+        file.append(b"%04d\n" % number)
+        now[0] += 1
+    now[0] -= 5.5  # before the thread gets to it
+    file.tidy()
+    file.close()
+    assert {one.read_bytes() for one in tmp_path.glob("flows-*")} == {b"0002\n", b"0003\n"}
+
+
 def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     path = tmp_path / "flows.log"
     path.write_bytes(b"whole\nhal")
@@ -317,6 +386,32 @@ def test_what_a_crash_left_is_put_right(tmp_path: Path) -> None:
     assert gzip.decompress((tmp_path / f"{aside.name}.gz").read_bytes()) == b"old\n"
     assert not aside.exists()
     assert not (tmp_path / f"{aside.name}.part").exists()
+
+
+@pytest.mark.parametrize("name", ["flows.log", "flows", "flows.gz"])
+@pytest.mark.parametrize("compress", [True, False])
+def test_what_was_put_aside_goes_whatever_a_kill_left_of_it(
+    tmp_path: Path, name: str, compress: bool
+) -> None:
+    """Also where the file itself went before anybody came back to compress it."""
+    path = tmp_path / name
+    old = [
+        tmp_path / f"{path.stem}-2023-11-14T22-13-2{digit}.000000{path.suffix}"
+        for digit in range(3)
+    ]
+    for one in old:
+        one.write_bytes(b"old\n")
+    for one in (*old, tmp_path / f"{path.stem}-2022-01-01T00-00-00.5{path.suffix}"):
+        one.with_name(f"{one.name}.part").write_bytes(b"\x1f\x8b")
+    others = tmp_path / f"{name}.part"
+    others.touch()
+    file = RotatedFile(path, Rotation(0, 1, 0, compress))
+    file.append(b"line\n")
+    file.close()
+    last = old[-1]
+    if compress and path.suffix != ".gz":
+        last = last.with_name(f"{last.name}.gz")
+    assert set(tmp_path.iterdir()) == {path, last, others}
 
 
 @pytest.mark.parametrize("whole", [b"", b"whole\n"])
@@ -561,6 +656,97 @@ def test_lines_that_were_given_up_take_nothing_from_those_after_them(tmp_path: P
     assert b"a line".startswith(cut)
     file.close()
     os.close(reader)
+
+
+def test_a_pipe_that_was_made_anew_has_whole_lines(tmp_path: Path) -> None:
+    """As its reader does when it begins again: the old one has nobody at its other end."""
+    pipe = tmp_path / "pipe"
+    file = RotatedFile(pipe, Rotation(0, 0, 0, compress=False))
+    lines = b"".join(b"line %d\n" % number for number in range(30_000))
+    read = []
+    for _ in range(2):
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(TimeoutError):
+            file.append(lines)
+        read.append(os.read(reader, 1 << 20))
+        os.close(reader)
+    with pytest.raises(BrokenPipeError):
+        file.append(lines)
+    pipe.unlink()
+    with pytest.raises(BrokenPipeError):  # it is not for us to make a file there
+        file.append(lines)
+    assert not pipe.exists()
+    cut = len(read[0].splitlines()) - 1
+    assert read[1].startswith(b"line %d\n" % cut)
+    file.close()
+
+
+def test_half_a_line_that_cannot_be_ended_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "flows.log"
+    with path.open("wb") as others:
+        others.truncate(LONGEST + 1)
+    file = RotatedFile(path, Rotation(0, 0, 0, compress=False))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LONGEST + 1, hard))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="File too large"):
+                file.append(b"next\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.append(b"next\n")
+    file.close()
+    assert path.read_bytes()[-6:] == b"\nnext\n"
+
+
+def test_a_file_whose_end_fails_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a server has no room for what it was sent: its number is another file's soon."""
+    path = tmp_path / "flows.log"
+    file = RotatedFile(path, Rotation(5, 0, 0, compress=False))
+    file.append(b"one\n")
+    close = os.close
+
+    def fail(number: int) -> None:
+        close(number)
+        raise OSError(28, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", fail)
+        with pytest.raises(OSError, match="full"):
+            file.append(b"two\n")
+    with (tmp_path / "of-others").open("wb", buffering=0) as others:
+        file.append(b"two\n")
+        file.close()
+        others.write(b"x")
+    assert (path.read_bytes(), (tmp_path / "of-others").read_bytes()) == (b"two\n", b"x")
+
+
+@pytest.mark.kernel
+def test_a_file_that_is_a_mount_says_why_it_is_not_put_aside(tmp_path: Path) -> None:
+    """As a subPath of a volume is one."""
+    path = tmp_path / "flows.log"
+    path.touch()
+    program = f"""
+from pathlib import Path
+from flowvis.aggregator.destinations.rotation import RotatedFile, Rotation
+file = RotatedFile(Path({str(path)!r}), Rotation(5, 0, 0, False))
+file.append(b"one\\n")
+try:
+    file.append(b"two\\n")
+except OSError as error:
+    print(error.strerror)
+"""
+    script = f'mount --bind {path} {path} && exec "$0" -c "$1"'
+    told = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, sys.executable, program],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+    )  # fmt: skip
+    assert told.stdout == "it is of maxSize, and cannot be put aside: Device or resource busy\n"
+    assert path.read_bytes() == b"one\n"
 
 
 async def test_another_file_while_records_flow(tmp_path: Path) -> None:

@@ -357,6 +357,19 @@ def test_a_packet_that_was_cut_is_counted() -> None:
 # Files
 
 
+@pytest.mark.parametrize("words", range(5))
+@pytest.mark.parametrize("size", [19, 20, 60])
+def test_a_header_that_is_damaged_is_no_end_of_it_all(words: int, size: int) -> None:
+    """Of fewer bytes than any has, it leaves room for ports where it has no addresses."""
+    damaged = bytearray(bytes(datagram(message(1)))[:size])
+    damaged[0] = 0x40 | words
+    link = 228  # IPv4 without anything before it
+    captured = Messages().of(
+        [Packet(1, link, bytes(damaged)), Packet(2, link, bytes(datagram(message(2))))]
+    )
+    assert [each.data for each in captured] == [message(2)]
+
+
 @pytest.mark.parametrize("ng", [False, True])
 def test_a_file_that_ends_in_a_packet_ends_before_it(ng: bool) -> None:
     data = written([ETHER / datagram(message(at)) for at in range(5)], ng=ng)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -410,6 +411,38 @@ def test_an_answer_without_end_is_cut(
         answering(b'{"result":"' + b"x" * (1 << 20))
         with pytest.raises(SystemRefused, match="an answer of more than 1 MiB"):
             OpenVSwitch(run=tmp_path).open()
+
+
+def test_a_long_list_is_never_whole_in_memory(
+    tmp_path: Path, answering: Callable[..., Impostor]
+) -> None:
+    """Half a million connections are 180 MB of text; a Pod of the exporter has 512 MiB."""
+    lines = 100_000
+    impostor = answering(result(f"what, {'x' * 350}\n" * lines))
+    source = OpenVSwitch(run=tmp_path, datapath="netdev@x")
+    source.open()
+    tracemalloc.start()
+    try:
+        assert len(source.poll()) == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert source.stats.malformed_entries == lines
+    assert len(impostor.asked) == 1
+    assert peak < 8 << 20
+
+
+@pytest.mark.parametrize("rest", ['"', '","error":nul', '","error":null', '\\"}', "\\"])
+def test_a_list_that_is_cut_is_no_list(
+    tmp_path: Path, answering: Callable[..., Impostor], rest: str
+) -> None:
+    """As of a switch that is killed meanwhile: what is missing has not ended."""
+    line = "udp,orig=(src=::1,dst=::2),reply=(src=::2,dst=::1)\\n"
+    answering(f'{{"id":0,"result":"{line * 9}{rest}'.encode())
+    source = OpenVSwitch(run=tmp_path, datapath="netdev@x")
+    source.open()
+    with pytest.raises(SystemRefused, match="the answer ends before it is whole"):
+        source.poll()
 
 
 def test_a_number_that_is_none(tmp_path: Path, answering: Callable[..., Impostor]) -> None:

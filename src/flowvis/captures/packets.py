@@ -18,6 +18,8 @@ _RAW, _LOOP, _SLL2 = {12, 14, 101, 228, 229}, {0, 108}, 276
 _TAGGED = {1: 12, 113: 14}
 """Ethernet and SLL: where the EtherType is, or tags of VLANs before it."""
 _IPV4, _IPV6, _VLANS = 0x0800, 0x86DD, {0x8100, 0x88A8, 0x9100}
+_IPV4_HEADER = struct.Struct("!BxHHHxBxx4s4s").unpack_from
+_IPV6_HEADER = struct.Struct("!4xHBx16s16s").unpack_from
 _FRAGMENT, _EXTENSIONS = 44, {0, 43, 60, 135}
 
 
@@ -71,9 +73,10 @@ class Segments:
             self.truncated += 1
 
     def _ipv4(self, data: bytes) -> tuple[int, bytes, bytes, bytes] | None:
-        size, total = (data[0] & 15) * 4, int.from_bytes(data[2:4])
-        identification, flags = struct.unpack_from("!HH", data, 4)
-        protocol, source, destination = data[9], data[12:16], data[16:20]
+        first, total, identification, flags, protocol, source, destination = _IPV4_HEADER(data)
+        size = (first & 15) * 4
+        if size < 20:  # it is damaged
+            return None
         if not total:
             total = len(data)  # offload: the interface would have cut it
         payload = data[size:total]
@@ -88,8 +91,8 @@ class Segments:
         return protocol, source, destination, payload
 
     def _ipv6(self, data: bytes) -> tuple[int, bytes, bytes, bytes] | None:
-        length, protocol = struct.unpack_from("!HB", data, 4)
-        source, destination, at = data[8:24], data[24:40], 40
+        length, protocol, source, destination = _IPV6_HEADER(data)
+        at = 40
         end = 40 + length if length else len(data)
         self.truncated += len(data) < end
         while protocol in _EXTENSIONS:

@@ -22,12 +22,13 @@ from flowvis.aggregator.destinations.loads import (
     LoadStats,
     Undelivered,
 )
-from flowvis.aggregator.destinations.rotation import DAY_S, RotatedFile, Rotation
+from flowvis.aggregator.destinations.rotation import DAY_S, TIDY_S, RotatedFile, Rotation
 from flowvis.aggregator.destinations.texts import split_by_text
 from flowvis.batch import Batch
 from flowvis.delivery.destination import Destination
 from flowvis.delivery.queue import Unsettled
 from flowvis.fields import RuleAction
+from flowvis.runtime.component import end, spawn
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from flowvis.runtime.settings import option
@@ -171,6 +172,7 @@ class FlowLog(LoadDestination):
         self._before = before
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flow-log")
         self._writing: asyncio.Future[int] | None = None
+        self._aging: asyncio.Task[None] | None = None
         self._begun: Load | None = None
         self._parts = self._size = 0  # of that one, that are written
 
@@ -191,6 +193,7 @@ class FlowLog(LoadDestination):
             self.file.follow(self._before.file)
             self._before = None
         await super().start()
+        self._aging = spawn(f"{self.name}: age", self._keep_tidy())
 
     def remainder(self) -> Unsettled:
         """Take out what was kept when it was retired, but for lines that are there already."""
@@ -219,6 +222,8 @@ class FlowLog(LoadDestination):
 
     async def close(self) -> None:
         """Close the file; a disk that hangs keeps nobody, as who takes its place."""
+        if self._aging is not None:
+            await end(self._aging)
         ending = asyncio.ensure_future(self._call(self._end))
         await asyncio.wait((ending,), timeout=CLOSING_S)
         self._thread.shutdown(wait=False)
@@ -226,6 +231,12 @@ class FlowLog(LoadDestination):
             log.warning("%s: does not come to an end, and is left alone", self.name)
         elif error := ending.exception():
             log.warning("%s: %s", self.name, error)
+
+    async def _keep_tidy(self) -> None:
+        """Have what becomes too old deleted, though no record comes."""
+        while True:
+            await asyncio.sleep(TIDY_S)
+            await self._call(self._tidying, self.file.try_to_tidy)
 
     def _end(self) -> None:
         self.file.end()

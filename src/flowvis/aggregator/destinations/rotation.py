@@ -19,9 +19,13 @@ from pathlib import Path
 
 from flowvis.runtime.directory import private
 
+GZIP, PART = ".gz", ".part"
+"""What is behind the names of compressed files, and of what becomes one."""
+PRIVATE = 0o600
 STAMP = "%Y-%m-%dT%H-%M-%S.%f"
 DAY_S = 86_400
 TIDY_S = 3600.0  # how often the age of what was put aside is looked at
+STEP_S = 60.0  # by which clocks are set back while nobody notices
 ROOM_MS = 1000
 OUTPUTS = (1, 2)  # standard output, and error
 TAIL = 1 << 20  # looked through at a time for the end of the last whole line
@@ -89,7 +93,7 @@ class RotatedFile:
         file = self._opened(len(lines))
         if not 0 <= self._clock() - self._tidied_s <= TIDY_S:
             self._tidied_s = self._clock()
-            self._beside(self._try_to_tidy)
+            self._beside(self.try_to_tidy)
         before = os.fstat(file).st_size
         if not lines.startswith(self._part):
             self._end_line(file)
@@ -117,9 +121,9 @@ class RotatedFile:
 
     def close(self) -> None:
         """Close the file; the next `append` opens it again."""
-        if self._file is not None:
-            os.close(self._file)
-        self._file = self._known = None
+        file, self._file, self._known = self._file, None, None
+        if file is not None:
+            os.close(file)  # also where that fails, as with a server's disk that is full
 
     def tidy(self) -> None:
         """Delete and compress what was put aside, as the rotation says.
@@ -129,9 +133,11 @@ class RotatedFile:
         self._tidied_s = self._clock()
         if self._known is None:
             return
+        for _, part in self._beside_it(PART):
+            part.unlink(missing_ok=True)  # whoever compressed it was killed, or is over
         kept: list[Path] = []
         oldest_s = self._clock() - self._rotation.max_age_s
-        for place, (moment_s, path) in enumerate(sorted(self._backups(), reverse=True)):
+        for place, (moment_s, path) in enumerate(self._backups()):
             too_many = 0 < self._rotation.max_backups <= place
             too_old = self._rotation.max_age_s and moment_s < oldest_s
             if too_many or too_old:
@@ -139,8 +145,13 @@ class RotatedFile:
             else:
                 kept.append(path)
         for path in kept:
-            if self._rotation.compress and path.suffix != ".gz":
+            if self._rotation.compress and not path.name.endswith(GZIP):
                 _compress(path, lambda: self._ended)
+
+    def try_to_tidy(self) -> None:
+        """Writing goes on where there is no room to compress; an hour later it is tried again."""
+        with contextlib.suppress(OSError):
+            self.tidy()
 
     def end(self) -> None:
         """Compress no more; what is being compressed is left as it is."""
@@ -148,7 +159,8 @@ class RotatedFile:
 
     def _opened(self, coming: int) -> int:
         """The file to write so many bytes to."""
-        if self._file is not None and self._was_moved():
+        if self._file is not None and self._was_moved(self._file):
+            self._part = self._part[: self._part.rfind(b"\n") + 1]  # another pipe has no half line
             self.close()
         if self._file is None:
             self._open()
@@ -156,18 +168,18 @@ class RotatedFile:
         if self._known is not None and limit and self._file is not None:
             size = os.fstat(self._file).st_size
             if size and size + coming > limit:
-                self._put_aside()
+                self._put_aside(self._file)
         if self._file is None:
             raise OSError(f"{self.path} is closed")
         return self._file
 
-    def _open(self) -> None:
+    def _open(self, mode: int = PRIVATE) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         # A regular file is read as well, for its end; of a pipe the reader may be away or slow.
         flags |= os.O_RDWR if _is_regular(self.path) else os.O_WRONLY | os.O_NONBLOCK
         try:
-            file = os.open(self.path, flags, 0o600)
+            file = os.open(self.path, flags, PRIVATE)
         except OSError as error:
             if error.errno != errno.ENXIO or not self.path.is_socket():
                 raise
@@ -176,43 +188,66 @@ class RotatedFile:
         self._file = file
         if stat.S_ISREG(about.st_mode) and not _is_output(about):
             self._known = about.st_dev, about.st_ino
-            _end_at_a_line(file, about.st_size)
-            self._beside(self._try_to_tidy)
+            if not about.st_size:
+                _grant(file, mode)
+            try:
+                _end_at_a_line(file, about.st_size)
+            except OSError:
+                self.close()  # nothing is to follow half a line
+                raise
+            self._beside(self.try_to_tidy)
 
-    def _try_to_tidy(self) -> None:
-        """Writing goes on where there is no room to compress; an hour later it is tried again."""
-        with contextlib.suppress(OSError):
-            self.tidy()
-
-    def _was_moved(self) -> bool:
-        """Whether somebody else put the file aside, or deleted it."""
-        if self._known is None:
-            return False
+    def _was_moved(self, file: int) -> bool:
+        """Whether somebody else put what is open aside, deleted it or made it anew."""
+        about = os.fstat(file)
+        if self._known is None and stat.S_ISREG(about.st_mode):
+            return False  # our own output
         try:
-            about = self.path.stat()
+            return not os.path.samestat(self.path.stat(), about)
         except FileNotFoundError:
-            return True
-        return (about.st_dev, about.st_ino) != self._known
+            return self._known is not None  # a pipe's place is for who makes the next one
 
-    def _put_aside(self) -> None:
+    def _put_aside(self, file: int) -> None:
+        """Begin a new file, which those may read who could read this one."""
+        mode = stat.S_IMODE(os.fstat(file).st_mode)
         moment = datetime.fromtimestamp(self._clock(), UTC).strftime(STAMP)
         path = self.path.resolve()  # it may be a link, which stays
-        path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
+        try:
+            path.rename(path.with_name(f"{path.stem}-{moment}{path.suffix}"))
+        except OSError as error:
+            why = f"it is of maxSize, and cannot be put aside: {error.strerror}"
+            raise OSError(error.errno, why) from error
         self.close()
-        self._open()
+        self._open(mode)
 
     def _backups(self) -> list[tuple[float, Path]]:
-        """What was put aside before, with when."""
+        """What was put aside before, with when: the last one first.
+
+        What seems to be put aside later than now is of a clock that was ahead, hence old.
+        """
+        known_s = self._clock() + STEP_S
+        found = [*self._beside_it(""), *self._beside_it(GZIP)]
+        return sorted(found, key=lambda one: (one[0] <= known_s, one), reverse=True)
+
+    def _beside_it(self, ending: str) -> list[tuple[float, Path]]:
+        """The files whose names are of what was put aside, with this behind, with when it was."""
         found, own = [], self.path.resolve()
+        end = f"{own.suffix}{ending}"
         for path in own.parent.iterdir():
-            name = path.name.removesuffix(".gz")
-            if not name.startswith(f"{own.stem}-") or not name.endswith(own.suffix):
+            if not path.name.startswith(f"{own.stem}-") or not path.name.endswith(end):
                 continue
-            moment = name[len(own.stem) + 1 : len(name) - len(own.suffix)]
+            moment = path.name[len(own.stem) + 1 : len(path.name) - len(end)]
             with contextlib.suppress(ValueError):
                 at = datetime.strptime(moment, STAMP).replace(tzinfo=UTC)
                 found.append((at.timestamp(), path))
         return found
+
+
+def _grant(file: int, mode: int) -> None:
+    """Let those read a file of ours who may by this mode."""
+    if mode != PRIVATE:
+        with contextlib.suppress(OSError):  # some volumes have one mode for all
+            os.fchmod(file, mode)
 
 
 def _is_regular(path: Path) -> bool:
@@ -275,19 +310,20 @@ def _end_at_a_line(file: int, size: int) -> None:
 
 def _compress(path: Path, ended: Callable[[], bool]) -> None:
     """Have a file compressed in its place; one that was begun before a crash is made anew."""
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
     try:
         with path.open("rb") as source, open(part, "wb", opener=private) as raw:
             with gzip.GzipFile(path.name, "wb", 6, raw) as target:
                 while piece := source.read(1 << 20):
                     _check_end(ended)
                     target.write(piece)
+            _grant(raw.fileno(), stat.S_IMODE(os.fstat(source.fileno()).st_mode))
             raw.flush()
             os.fsync(raw.fileno())
     except OSError:
         part.unlink(missing_ok=True)
         raise
-    part.replace(path.with_name(f"{path.name}.gz"))
+    part.replace(path.with_name(f"{path.name}{GZIP}"))
     path.unlink()
 
 

@@ -9,10 +9,11 @@ import contextlib
 import json
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from flowvis.conntrack.entries import Entries
+from flowvis.conntrack.sources.answer import Answer
 from flowvis.conntrack.sources.protocol import ConntrackStats
 from flowvis.errors import SystemRefused
 from flowvis.native import LineDecoder
@@ -96,9 +97,7 @@ class OpenVSwitch:
         options = ["-m", "-s", self._datapath]
         for zone in [None] if self._zones is None else self._zones:
             chosen = [] if zone is None else [f"zone={zone}"]
-            decoder.feed_lines(
-                self._ask("dpctl/dump-conntrack", *options, *chosen).encode(errors="replace")
-            )
+            self._hear(decoder.feed_lines, "dpctl/dump-conntrack", *options, *chosen)
         self.stats.polls += 1
         self.stats.entries += len(decoder)
         self.stats.malformed_entries += decoder.malformed
@@ -136,9 +135,20 @@ class OpenVSwitch:
 
     def _ask(self, command: str, *parameters: str) -> str:
         """Return what a command prints; SystemRefused says why there is nothing."""
+        printed: list[bytes] = []
+        self._hear(printed.append, command, *parameters)
+        return b"".join(printed).decode()
+
+    def _hear(self, take: Callable[[bytes], object], command: str, *parameters: str) -> None:
+        """Have what a command prints taken as it comes, in whole lines.
+
+        SystemRefused says why there is nothing, or why what was taken is not all.
+        """
         path = self._socket()
         try:
-            answer = self._answer(path, {"id": 0, "method": command, "params": parameters})
+            answer = self._answer(
+                path, {"id": 0, "method": command, "params": parameters}, Answer(take)
+            )
         except OSError as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
             raise SystemRefused(
@@ -148,8 +158,8 @@ class OpenVSwitch:
         match answer:
             case {"error": str(refused)}:
                 raise SystemRefused(f"Open vSwitch refuses {command}: {refused.strip()}")
-            case {"result": str(text)}:
-                return text
+            case {"result": str()}:
+                return
         raise SystemRefused(f"{path}: what answers does not speak as ovs-vswitchd does")
 
     def _socket(self) -> Path:
@@ -169,9 +179,9 @@ class OpenVSwitch:
             )
         return self._run / f"ovs-vswitchd.{pid}.ctl"
 
-    def _answer(self, path: Path, request: dict[str, object]) -> object:
+    def _answer(self, path: Path, request: dict[str, object], answer: Answer) -> object:
         """Send a request; return the answer. OSError, also where it is too long or is none."""
-        received = bytearray()
+        received = 0
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT_S)
             self._asking = sock
@@ -180,10 +190,13 @@ class OpenVSwitch:
                 raise OSError(0, "it is not to be asked any more")
             sock.sendall(json.dumps(request).encode())
             while piece := sock.recv(PIECE_BYTES):
-                received += piece
-                if len(received) > MOST_BYTES:
+                received += len(piece)
+                if received > MOST_BYTES:
                     raise OSError(0, f"an answer of more than {MOST_BYTES >> 20} MiB")
-                if piece.endswith(b"}"):  # it may be the end: the switch keeps the connection open
-                    with contextlib.suppress(ValueError, RecursionError):
-                        return json.loads(received)
+                try:
+                    whole = answer.feed(piece)
+                except ValueError as error:
+                    raise OSError(0, f"an answer that is none: {error}") from error
+                if whole is not None:  # the switch keeps the connection open
+                    return whole
         raise OSError(0, "the answer ends before it is whole")

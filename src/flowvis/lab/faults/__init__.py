@@ -24,7 +24,7 @@ FAULTS = {
                                 splits=True),
     "restart-exporters": Fault("ended by SIGTERM and started again, on all nodes",
                                daemons.restart_exporters, deafens=True),
-    "api-server": Fault("the API server is away for a quarter of the run",
+    "api-server": Fault("the API server is away for a sixth of the run",
                         kubernetes.stop_api_server, 0.05),
     "expired-watch": Fault("every watch ends and its version is forgotten",
                            kubernetes.expire_watches, 0.4),

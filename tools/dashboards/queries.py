@@ -3,8 +3,9 @@
 Each is made of the same inside: for each table its share of the range, grouped by the parts of what
 people see (`questions.dimensions`), with the states of measures; then what people see.
 
-Pairs of ends are many, and by interval far more. So series of pairs are found in two passes: first
-the numbers of the largest, without texts, then only these are told apart.
+Pairs of ends are many, and by interval far more. So series of pairs, and graphs and tables of pairs
+of Pods, are found in two passes: first the numbers of the largest, without texts, then only these
+are told apart.
 """
 
 import re

@@ -57,9 +57,9 @@ class Fault:
     exporter: Settings = field(default_factory=dict)
 
 
-async def pass_while_away(lab: "Lab") -> None:
+async def pass_while_away(lab: "Lab", share: float = AWAY) -> None:
     """Let the part of the run pass in which something is away."""
-    await asyncio.sleep(AWAY * lab.duration_s)
+    await asyncio.sleep(share * lab.duration_s)
 
 
 async def again_and_again(

@@ -26,7 +26,7 @@ async def stop_api_server(lab: "Lab") -> None:
     back only after Pods have come and gone.
     """
     await lab.cluster.server.stop()
-    await asyncio.sleep(lab.duration_s / 6)
+    await pass_while_away(lab, 1 / 6)
     await lab.cluster.server.start()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowvis.errors import SystemRefused
 from flowvis.lab.configuration import ROOM
-from flowvis.lab.faults.fault import AWAY, Fault, damage, until
+from flowvis.lab.faults.fault import Fault, damage, pass_while_away, until
 
 if TYPE_CHECKING:
     from flowvis.lab.session import Lab
@@ -45,7 +45,7 @@ async def fill(lab: "Lab") -> None:
         return await asyncio.to_thread(lab.aggregator.has_logged, FULL)
 
     await lab.store.stop()
-    await asyncio.sleep(AWAY * lab.duration_s)
+    await pass_while_away(lab)
     with contextlib.suppress(OSError), (SPOOL / "others").open("wb", buffering=0) as file:
         while file.write(bytes(1024)):
             pass  # until there is no room

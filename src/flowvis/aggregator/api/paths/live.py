@@ -26,13 +26,13 @@ def routes(live: Live) -> list[Route]:
         wanted = await asked(caller, request)
         response = answers.lines()
         for part in live():
-            if not limit:
-                break
             found = (await chosen(wanted, part)).take(slice(limit))
             limit -= len(found)
             if not response.prepared:
                 await response.prepare(request)
             await answers.write(response, found)
+            if not limit:
+                break
         if not response.prepared:
             await response.prepare(request)
         await response.write_eof()

@@ -1,6 +1,7 @@
 """Every panel's query on a real engine, and what it finds against the question layer's answer."""
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -350,13 +351,41 @@ def test_series_of_a_range_without_records(store: Store, label: Label) -> None:
     assert not found(store, PAIRED[label][1].sql, look)
 
 
-def test_names_tell_hours_apart_only_where_a_projection_has_them() -> None:
-    """It does without them nowhere else: to choose one costs less than to tell apart by it."""
-    told = {title for title, asks in PAIRED.values() if "if(k = 0, default" in asks.sql}
-    assert {title for title, _ in PAIRED.values()} > told
-    assert told == {
-        title for title, _ in PAIRED.values() if title.endswith(("Pod to Pod", "Pod to Service"))
+def test_series_of_pairs_read_a_projection_where_it_has_all(store: Store) -> None:
+    """Hours are grouped by themselves for it: as rows they would all be read."""
+    execute: Any = store._execute  # type: ignore[attr-defined]
+    execute(f"OPTIMIZE TABLE {DATABASE}.{HOURS.name} FINAL")
+    look = LOOKS["hours, everything"]
+    read = {
+        title: {
+            table.rpartition(".")[2]
+            for row in found(store, f"EXPLAIN {asks.sql}", look)
+            for table in re.findall(r"ReadFromMergeTree \((\S+)\)", str(row))
+        }
+        for title, asks in PAIRED.values()
     }
+    projected = {title for title in read if title.endswith(("Pod to Pod", "Pod to Service"))}
+    assert {title for title, tables in read.items() if "pairs" in tables} == projected < set(read)
+    assert all(HOURS.name in tables for title, tables in read.items() if title not in projected)
+
+
+def test_what_leaves_nothing_out_reads_no_column(store: Store) -> None:
+    """Only alone it is nothing: beside others it is a name that no namespace has."""
+    asks = Totals((Column("Bytes", "octets"),), Records())
+    look = LOOKS["hours, everything"]
+    without = {
+        text: replace(look, values=EVERYTHING | {"exclude": names})
+        for text, names in (
+            ("nothing", [NOTHING]), ("both", [NOTHING, "kube-system"]), ("one", ["kube-system"]),
+        )
+    }  # fmt: skip
+    plans = {
+        text: str(found(store, f"EXPLAIN header = 1 {asks.sql}", each))
+        for text, each in without.items()
+    }
+    assert {text for text, plan in plans.items() if "PodNamespace" in plan} == {"both", "one"}
+    values = {text: found(store, asks.sql, each)[0]["Bytes"] for text, each in without.items()}
+    assert values["nothing"] > values["both"] == values["one"] > 0
 
 
 def _totals(rows: list[dict[str, Any]]) -> dict[str, float]:

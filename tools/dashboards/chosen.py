@@ -40,10 +40,12 @@ class Choice:
     @property
     def condition(self) -> str:
         """The condition, over columns that all tables have."""
-        chosen = f"(${{{self.variable}:singlequote}})"
-        each = (f"{vocabulary.expression(name)} IN {chosen}" for name in self.names)
-        found = " OR ".join(each)
-        return f"$__conditionalAll(({'NOT ' * self.without}({found})), ${{{self.variable}}})"
+        chosen = f"${{{self.variable}:singlequote}}"
+        each = (f"{vocabulary.expression(name)} IN ({chosen})" for name in self.names)
+        found = f"({' OR '.join(each)})"
+        if self.without:  # a constant where it is nothing, for which no column is read
+            found = f"['{NOTHING}'] = [{chosen}] OR NOT {found}"
+        return f"$__conditionalAll(({found}), ${{{self.variable}}})"
 
     @property
     def written(self) -> str:

@@ -13,7 +13,6 @@ from flowvis.clickhouse.schema.ends import (
     NUMBERS,
     kind_sql,
     node_sql,
-    numbered,
 )
 from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
@@ -118,10 +117,11 @@ def _names(side: str) -> dict[str, str]:
 def _numbers(side: str) -> dict[str, str]:
     """Return the number of an end at each level: the same where it is called the same."""
     namespace, pod = (f"cityHash64({side}{what})" for what in ("PodNamespace", "PodName"))
-    return {
-        "pod": numbered(side, f"cityHash64({namespace}, {pod})"),
-        "workload": NUMBERS[side],
-        "namespace": numbered(side, namespace),
+    by_workload = NUMBERS[side]  # by what it is, where it is no Pod
+    of_pods = {"pod": f"cityHash64({namespace}, {pod})", "namespace": namespace}
+    return {"workload": by_workload} | {
+        level: f"if({side}PodNamespace != '', {number}, {by_workload})"
+        for level, number in of_pods.items()
     }
 
 

@@ -127,17 +127,16 @@ def united(
     slots: bool = False,
     steps: bool = False,
     key: str = "",
-    named: bool = True,
     by: str = "",
     pairs: bool = False,
 ) -> str:
     """Return the inside: groups with the states of measures, by interval with `slots`.
 
     With `steps` they are for a time series, without its intervals. Groups are of what differs in
-    any part, or of a `key` over the parts' columns, which is `k`. Without `named` they do not have
-    the parts' values. `by` is a number over the parts' columns that tells the same apart as these
-    do. With `pairs` groups are as many as pairs of ends. Whole days are read by day where that
-    saves more than a branch costs: not of few groups by what projections of hours have.
+    any part and have the parts' values, or they are of a `key` over the parts' columns, which is
+    `k`. `by` is a number over the parts' columns that tells the same apart as these do. With
+    `pairs` groups are as many as pairs of ends. Whole days are read by day where that saves more
+    than a branch costs: not of few groups by what projections of hours have.
     """
     selects = []
     known = _projected(parts, records)
@@ -146,21 +145,15 @@ def united(
     for table in _tables(records, steps=steps or slots, days=days):
         # What has to be worked out of records is a column of roll-ups.
         own = [_rolled(each) for each in parts] if table.rolled else parts
-        columns = [f"{of_parts(key, own)} AS k"] if key else []
-        keys = ["k"] if key else []
+        columns, keys = [f"{of_parts(key, own)} AS k"] * bool(key), ["k"] * bool(key)
         projected = table.time == DAYS.time or (known and table.name == HOURS.name)
-        if named and not key:
-            if by and not projected:  # else the engine would not take the projection
-                columns += [f"{part.any_sql} AS p{n}" for n, part in enumerate(own)]
-                keys.append(of_parts(by, own))
-            else:
-                groups = told_apart(own)
-                columns += groups.columns
-                keys += groups.by
-        for n, part in enumerate(own if named and key else ()):
-            value, tells = _of_key(part, projected=projected)
-            columns.append(f"{value} AS p{n}")
-            keys += [f"p{n}"] * tells
+        if not key and by and not projected:  # else the engine would not take the projection
+            columns += [f"{part.any_sql} AS p{n}" for n, part in enumerate(own)]
+            keys.append(of_parts(by, own))
+        elif not key:
+            groups = told_apart(own)
+            columns += groups.columns
+            keys += groups.by
         if slots:
             columns.append(f"{ranges.SLOT.format(time=table.time)} AS slot")
             keys.append("slot")
@@ -172,27 +165,53 @@ def united(
     return "\n".join(selects)
 
 
-def at_once(records: Records, parts: Sequence[Part], measure: Measure, key: str) -> str:
-    """Return the same as `united` of slots with a key, whose rows are grouped in one SELECT.
+def by_slots(records: Records, parts: Sequence[Part], measure: Measure, key: str) -> str:
+    """Return a sum of each group of a key by interval: `series`, which is what `k` is called.
 
     In each SELECT with the key the engine works out anew what the subquery of the largest means,
-    in some 20 ms, before it sees that it has its rows. What projections have must be grouped in
-    each.
+    in some 20 ms, before it sees that it has its rows. So the rows of all tables are grouped in
+    one, but for what a projection has, which must be grouped by itself.
     """
     own = [_rolled(each) for each in parts]
-    columns = [
-        f"{of_parts(key, own)} AS k",
-        *(f"{each.any_sql} AS p{n}" for n, each in enumerate(own)),
-    ]
-    grouped = f"SELECT {', '.join(columns)}, slot, sum(value) AS m0"
+    tables = _tables(records, steps=True)
+    apart = [each for each in tables if each.name == HOURS.name and _projected(parts, records)]
+    rest = [each for each in tables if each not in apart]
+    columns = [f"{of_parts(key, own)} AS k", _SERIES]
     tail = "GROUP BY k, slot HAVING m0 > 0"
-    return _of_rows(records, grouped, tail, steps=True, value=measure)
+    together = f"SELECT {', '.join(columns)}, slot, sum(value) AS m0"
+    selects = [_of_rows(rest, records, together, tail, value=measure)]
+    for table in apart:
+        slot = f"{ranges.SLOT.format(time=table.time)} AS slot"
+        states = _states([measure], table)
+        selects.append(_branch(table, select(table, [*columns, slot, *states], records, tail)))
+    return "\n".join(selects)
+
+
+def one_of_each(
+    records: Records, parts: Sequence[Part], columns: str, numbers: str, *, steps: bool = False
+) -> str:
+    """Return a SELECT of one row of each of the largest: columns, the parts as `p0`, ...
+
+    The columns have `k`, over the parts' columns and the array of the largest's numbers: 0 is none
+    of them. Any row of such a number will do, whatever records are asked for.
+    """
+    own = [_rolled(each) for each in parts]
+    kept = ", ".join(f"{each.kept_sql} AS p{n}" for n, each in enumerate(own))
+    tail = f"WHERE k > 0\nLIMIT 1 BY k\nLIMIT length({numbers})"
+    tables = _tables(records, steps=steps)
+    all_records = replace(records, filter="", choices=())
+    return _of_rows(tables, all_records, f"SELECT {of_parts(columns, own)}, {kept}", tail)
 
 
 def _of_rows(
-    records: Records, columns: str, tail: str, *, steps: bool = False, value: Measure | None = None
+    tables: Sequence[FlowTable],
+    records: Records,
+    columns: str,
+    tail: str,
+    *,
+    value: Measure | None = None,
 ) -> str:
-    """Return a SELECT of columns of the rows of all tables, where roll-ups have them.
+    """Return a SELECT of columns of the rows of some tables, where roll-ups have them.
 
     With a `value` also of that, and of `slot`.
     """
@@ -204,7 +223,7 @@ def _of_rows(
     needed = {name: sql for name, sql in dimensions.items() if name in words}
     needed |= {name: name for name in stored if name not in needed}
     rows = []
-    for table in _tables(records, steps=steps):
+    for table in tables:
         own = {name: name if table.rolled else sql for name, sql in needed.items()}
         if value is not None:
             own["slot"] = ranges.SLOT.format(time=table.time)
@@ -239,15 +258,6 @@ def _projected(parts: Sequence[Part], records: Records) -> bool:
     )
 
 
-def _of_key(part: Part, *, projected: bool) -> tuple[str, bool]:
-    """Return a part's value of a group that has a key, and whether it tells rows apart as well."""
-    if not projected:
-        return part.any_sql, False
-    # Projections have texts only to tell rows apart by them. What is 0 is not called anything.
-    value = part.kept_sql
-    return f"if(k = 0, defaultValueOfArgumentType({value}), {value})", True
-
-
 def of_parts(text: str, parts: Sequence[Part]) -> str:
     """Return an expression over the columns of parts with what these are of a row."""
     made = {part.column: part.sql for part in parts if part.sql}
@@ -255,18 +265,32 @@ def of_parts(text: str, parts: Sequence[Part]) -> str:
 
 
 LARGEST = "largest"
-"""The array of the numbers that were found first."""
+"""What was found of the largest first."""
+_NUMBERS, _NAMES = f"{LARGEST}.1", f"{LARGEST}.2"
+_SERIES = f"if(k = 0, '{OTHERS}', {_NAMES}[k]) AS series"
 
 
 def largest(label: Label, measure: Measure, records: Records, limit: int) -> str:
-    """Return the WITH's expression of the numbers of the largest, by a measure that adds up."""
+    """Return the WITH's expression of the largest by a measure that adds up: `_NUMBERS`, `_NAMES`.
+
+    In two passes: what is of many rows is ranked by numbers, without texts, and one row of each of
+    the largest has its name.
+    """
     parts = parts_of_labels([label])
-    inner = united(records, parts, [measure], steps=True, key=label.number, named=False, pairs=True)
+    inner = united(records, parts, [measure], steps=True, key=label.number, pairs=True)
     ranked = (
         f"SELECT k\nFROM {_inside(inner)}\nGROUP BY k\nHAVING sum(m0) > 0\n"
         f"ORDER BY sum(m0) DESC, k\nLIMIT {limit}"
     )
-    return f"(\n  SELECT groupArray(k)\n  FROM {_inside(ranked)}\n) AS {LARGEST}"
+    found = f"(\n  SELECT groupArray(k)\n  FROM {_inside(ranked)}\n) AS ranked"
+    columns = f"{_place(label.number, 'ranked')} AS k, ranked[k] AS number"
+    rows = one_of_each(records, parts, columns, "ranked", steps=True)
+    names = f"SELECT number, toString({label.sql}) AS name\nFROM {_inside(rows)}"
+    known = indent(f"{found},\n{defined(parts, [label.sql], _UNNAMED)}", "    ")
+    return (
+        f"(\n  WITH\n{known}\n  SELECT (groupArray(number), groupArray(name))\n"
+        f"  FROM {_inside(names)}\n) AS {LARGEST}"
+    )
 
 
 def _rolled(part: Part) -> Part:
@@ -358,16 +382,15 @@ class _Largest:
         """The SELECT of `l0`, ... and `v0`, ..., of which the first that are shown are right."""
         if not self._by_number:
             return f"{_grouped(self.labels, self.columns, self.records)}{self._having}"
-        parts = [_rolled(each) for each in parts_of_labels(self.labels)]
-        place = of_parts(_place(_number_of(self.labels), f"{LARGEST}.1"), parts)
-        kept = ", ".join(f"{each.kept_sql} AS p{n}" for n, each in enumerate(parts))
-        one_of_each = f"WHERE k > 0\nLIMIT 1 BY k\nLIMIT length({LARGEST})"
-        rows = _of_rows(self.records, f"SELECT {place} AS k, {kept}", one_of_each)
+        parts = parts_of_labels(self.labels)
+        values = ", ".join(f"{LARGEST}[k].{n + 2} AS v{n}" for n, _ in enumerate(self.columns))
+        columns = f"{_place(_number_of(self.labels), _NUMBERS)} AS k, {values}"
+        rows = one_of_each(self.records, parts, columns, LARGEST)
         sqls = [each.sql for each in self.labels]
         names = [f"{sql} AS l{n}" for n, sql in enumerate(sqls)]
-        values = [f"{LARGEST}[k].{n + 2} AS v{n}" for n, _ in enumerate(self.columns)]
         made = defined(parts, sqls, _UNNAMED)
-        return f"WITH {made}\nSELECT {', '.join([*names, *values])}\nFROM {_inside(rows)}"
+        shown = ", ".join([*names, *(f"v{n}" for n, _ in enumerate(self.columns))])
+        return f"WITH {made}\nSELECT {shown}\nFROM {_inside(rows)}"
 
     @property
     def found(self) -> str:
@@ -377,7 +400,7 @@ class _Largest:
         measures = [each.of for each in self.columns]
         inner = united(
             self.records, parts_of_labels(self.labels), measures,
-            key=_number_of(self.labels), named=False, pairs=_are_pairs(self.labels),
+            key=_number_of(self.labels), pairs=_are_pairs(self.labels),
         )  # fmt: skip
         values = [f"{each.merged_sql(f'm{n}')} AS v{n}" for n, each in enumerate(measures)]
         ranked = (
@@ -404,7 +427,7 @@ def _number_of(labels: Sequence[Label]) -> str:
     return f"cityHash64({', '.join(numbers)})" if numbers and all(numbers) else ""
 
 
-def _place(number: str, numbers: str = LARGEST) -> str:
+def _place(number: str, numbers: str) -> str:
     """Return the place that a number has among the largest, from 1; of all others 0."""
     return f"transform({number}, {numbers}, arrayEnumerate({numbers}), 0)"
 
@@ -515,18 +538,10 @@ class Series:
         )
 
     def _few_of_largest(self, label: Label) -> str:
-        """The same, where the numbers of those that are shown were found before."""
-        parts = parts_of_labels([label])
-        measure, place = self.column.of, _place(label.number)
-        if measure.aggregate != "sum" or _projected(parts, self.records):
-            inner = united(self.records, parts, [measure], slots=True, key=place)
-        else:
-            inner = at_once(self.records, parts, measure, place)
-        return (
-            f"WITH {defined(parts, [label.sql], _UNNAMED)}\n"
-            f"SELECT if(k = 0, '{OTHERS}', toString({label.sql})) AS series, {_POINTS} AS values\n"
-            f"FROM {_inside(inner)}\nGROUP BY series"
-        )
+        """The same, where those that are shown were found before."""
+        place = _place(label.number, _NUMBERS)
+        inner = by_slots(self.records, parts_of_labels([label]), self.column.of, place)
+        return f"SELECT series, {_POINTS} AS values\nFROM {_inside(inner)}\nGROUP BY series"
 
 
 _POINTS = "sumMap(map(toUInt32(slot), toUInt64(m0)))"

@@ -4,7 +4,8 @@ The store is embedded: a million records of an hour each (see `cluster_hour`), a
 connections denied, and the books of each minute. Four hours are made up, and rolled as the
 aggregator does; the other hours of the day are the same with other times. So are the roll-ups of
 the days before, as of records that are gone: all hours, and the minutes that the week begins with,
-as only the edges of a week are read by minute. Parts are as large as after the engine's merges.
+as only the edges of a week are read by minute. Parts are as large as after the engine's merges: by
+hour one for each day that is over.
 
 Filling takes minutes, so a directory keeps it: with `--store` it is filled once, for all benchmarks
 that ask it, until what is filled or the schema changes.
@@ -42,12 +43,13 @@ from flowvis.clickhouse.schema.rollups import (
     StoredBatch,
 )
 from flowvis.clickhouse.schema.tables import BOOKS
+from flowvis.clickhouse.schema.whole_days import alike_sql
 from flowvis.clickhouse.store import QuerySettings, StoreSettings
 from flowvis.fields import RuleAction
 from flowvis.questions.planner import Span, Stored
 
 HOURS, RECORDS, MADE_HOURS, DAYS = 24, 1_000_000, 4, 7
-FILLING = 3
+FILLING = 4
 """Goes up when what is filled changes."""
 DATABASE = "week"
 THREADS = 2
@@ -157,6 +159,8 @@ def fill(store: EmbeddedStore) -> None:
     for day in range(DAYS - 1, 0, -1):
         _repeat(store, BY_HOUR, begin_s, HOURS, -day * day_s)
         say(f"{BY_HOUR.name} {day} days before")
+    _end_days(store)
+    say("a part of each day")
 
 
 def _repeat(store: EmbeddedStore, rollup: Rollup, begin_s: int, hours: int, by_s: int) -> None:
@@ -176,6 +180,22 @@ def _repeat(store: EmbeddedStore, rollup: Rollup, begin_s: int, hours: int, by_s
             f" WHERE {TIME} >= toDateTime({from_s}) AND {TIME} < toDateTime({to_s})))"
             " SETTINGS max_threads = 2, max_insert_threads = 1,"
             f" min_insert_block_size_rows = {PART_ROWS}, min_insert_block_size_bytes = 0"
+        )
+
+
+def _end_days(store: EmbeddedStore) -> None:
+    """Have each day but the last become one part, as it does in time; what is left stays so."""
+    layout = TableLayout(DATABASE)
+    with store.session() as session:
+        found = session.query(
+            "SELECT DISTINCT partition_id FROM system.parts WHERE active"
+            f" AND database = '{DATABASE}' AND table = '{BY_HOUR.name}' ORDER BY partition_id"
+        )
+        for day in str(found).replace('"', "").split()[:-1]:
+            session.query(f"{alike_sql(layout, day)} SETTINGS mutations_sync = 1")
+            session.query(f"OPTIMIZE TABLE {BY_HOUR.name} PARTITION ID '{day}' FINAL")
+        session.query(
+            f"ALTER TABLE {BY_HOUR.name} MODIFY SETTING min_age_to_force_merge_seconds = 0"
         )
 
 

@@ -107,8 +107,9 @@ class EmbeddedStore:
         layout = TableLayout(self._settings.database)
         undone = Migration(self._execute, layout, features, kept).run()
         self.rollups = RollupTables(
-            self._execute_beside, layout, alone=True, options=features.roll_options
-        )
+            self._execute_beside, layout, alone=True, options=features.roll_options,
+            late_projections=features.merges_projections,
+        )  # fmt: skip
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()

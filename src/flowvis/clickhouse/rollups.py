@@ -26,7 +26,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
-from flowvis.clickhouse.schema import outlived, repeated
+from flowvis.clickhouse.schema import outlived, repeated, whole_days
 from flowvis.clickhouse.schema import rollups as schema
 from flowvis.clickhouse.schema.claims import USED_S, claim_sql, claims_sql, read_claims
 from flowvis.clickhouse.schema.encode import BatchId
@@ -51,6 +51,7 @@ ALIVE_S = 600  # who committed within so long, and rolled that, will again
 AHEAD_S = 86_400  # of the store's clock: what is further was committed by one that was wrong
 PROGRESS_S = 30.0
 FORGET_S = 86_400.0  # between looks for notes that nobody needs any more
+DAYS_S = 3600.0  # between looks for days that do not become one part
 NOTED_S = 60.0  # clocks that differ, and a note on its way
 CLAIM_S = 2.0  # until claims of the same second are there; more where they come by replication
 REPLICATED_CLAIM_S = 5.0
@@ -94,14 +95,19 @@ class RollupTables:
         *,
         alone: bool,
         options: Mapping[str, int | str] | None = None,
+        late_projections: bool = False,
     ) -> None:
-        """`alone`: nobody else can write to the store. `options` are those of an INSERT there."""
+        """`alone`: nobody else can write to the store. `options` are those of an INSERT there.
+
+        `late_projections`: a part has none before its first merge.
+        """
         self.alone = alone
         self.replicated = bool(layout.cluster)
         """Who is asked may lack what was just stored."""
         self._execute = execute
         self._layout = layout
         self._options = options or {}
+        self._late_projections = late_projections
 
     def batches(self, since_s: int, begins: Mapping[str, int]) -> list[StoredBatch]:
         """Return the batches of records that were inserted since then, oldest first.
@@ -164,6 +170,15 @@ class RollupTables:
         for month in gone:
             self._execute(outlived.drop_sql(layout, month), {})
         return gone
+
+    def make_alike(self) -> list[str]:
+        """Have days that are over become one part, where they would not; return which."""
+        if not self._late_projections:
+            return []
+        days = [str(day) for (day,) in self._execute(whole_days.unlike_sql(self._layout), {})]
+        for day in days:
+            self._execute(whole_days.alike_sql(self._layout, day), {})
+        return days
 
     def note(self, roll: Roll, *, done: bool) -> None:
         """Note that a roll begins or is done."""
@@ -350,8 +365,8 @@ class Roller:
         """What was committed after it is of a clock that was wrong, on a store of several."""
         self._pause_s = 0.0
         self._said_s = 0.0
-        self._forgot_at_s: float | None = None
-        """When notes that nobody needs were looked for, by the monotonic clock."""
+        self._tidied: dict[str, float] = {}
+        """When each of `_tidy` was done last, by the monotonic clock."""
         self._expired = Expired(store, self.stats, self._call, clock)
         self._compared: tuple[int, int] | None = None
         """The span whose sums were last compared with those of its records."""
@@ -462,21 +477,28 @@ class Roller:
             self._scan_at_s, self._more = None, False
         self._settle()
         await self._compare(tables)
-        await self._forget(tables)
+        await self._tidy(tables)
 
-    async def _forget(self, tables: RollupTables) -> None:
-        """Have notes go that nobody needs, now and then; it is no matter if they do not."""
+    async def _tidy(self, tables: RollupTables) -> None:
+        """Do what is to be done now and then; it is no matter if it is not."""
         now_s = time.monotonic()
-        if self._forgot_at_s is not None and now_s - self._forgot_at_s < FORGET_S:
-            return
-        self._forgot_at_s = now_s
-        try:
-            gone = await self._call(tables.forget, self._clock())
-        except StoreError as error:
-            log.warning("roll-ups: cannot drop notes of records that are gone: %s", error)
-            return
-        if gone:
-            log.info("roll-ups: dropped the notes of records that are gone: %s", ", ".join(gone))
+        tidies: tuple[tuple[float, Callable[[], list[str]], str, str], ...] = (
+            (FORGET_S, partial(tables.forget, self._clock()),
+             "drop notes of records that are gone", "dropped the notes of records that are gone"),
+            (DAYS_S, tables.make_alike,
+             "have days become one part", "projections for what days lack of them"),
+        )  # fmt: skip
+        for every_s, tidy, what, did in tidies:
+            if now_s - self._tidied.get(what, -every_s) < every_s:
+                continue
+            self._tidied[what] = now_s
+            try:
+                done: list[str] = await self._call(tidy)
+            except StoreError as error:
+                log.warning("roll-ups: cannot %s: %s", what, error)
+                continue
+            if done:
+                log.info("roll-ups: %s: %s", did, ", ".join(done))
 
     def _is_due(self, moment_s: float, tables: RollupTables) -> bool:
         """Whether a look is due at a moment; where the clock was set back it is, at once."""

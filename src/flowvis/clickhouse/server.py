@@ -307,7 +307,10 @@ class ServerStore:
         undone = migration.run(renew=clustered and not self._complete)
         self._complete = True
         options = features.roll_options | (CLUSTER_INSERT | ROLLED_INSERT if clustered else {})
-        rollups = RollupTables(self._execute_beside, layout, alone=False, options=options)
+        rollups = RollupTables(
+            self._execute_beside, layout, alone=False, options=options,
+            late_projections=features.merges_projections,
+        )  # fmt: skip
         self.rollups = rollups if features.rollups else None
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
         self.begins = self.partitions.begins()

@@ -351,12 +351,17 @@ LARGE_BLOCKS = "min_compress_block_size = 1048576"
 talks to them."""
 
 
+QUIET_S = 3 * 3600
+"""What of a day was rolled that long ago has all of it: what is later is merged once more."""
+
+
 def of_projections(features: Features) -> tuple[str, ...]:
     """Return the settings of a table that has projections.
 
     They are made anew when rows of one key become one; their sums have no codec else. They are not
     made for what is inserted, where that can be left to its first merge: it comes soon, and most of
-    what one of them costs is spent on a roll's own rows, which the next merge makes fewer of.
+    what one of them costs is spent on a roll's own rows, which the next merge makes fewer of. A day
+    that is over becomes one part (`whole_days`).
     """
     merged = (
         "materialize_projections_on_insert = 0",
@@ -365,6 +370,8 @@ def of_projections(features: Features) -> tuple[str, ...]:
     return (
         "deduplicate_merge_projection_mode = 'rebuild'",
         "default_compression_codec = 'ZSTD(1)'",
+        f"min_age_to_force_merge_seconds = {QUIET_S}",
+        "min_age_to_force_merge_on_partition_only = 1",
         *(merged if features.merges_projections else ()),
     )
 

@@ -1,0 +1,45 @@
+"""Days of roll-ups that are over become one part each: sums by day are fewest then.
+
+The engine does it, a while after the last of a day was rolled (`rollups.of_projections`). It merges
+only parts that have the same projections. A roll has none until its first merge, so what comes last
+may be left beside what has them, for good. Such a day would stay in parts, and all others with it,
+as the engine tries the one that has waited longest: so it gets them.
+"""
+
+from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rollups import HOURS, QUIET_S
+
+
+def unlike_sql(layout: TableLayout) -> str:
+    """Ask for the days that are over whose parts differ in projections; by their ids.
+
+    None while an earlier ALTER TABLE is on its way.
+    """
+    of = f"database = '{layout.database}' AND table = '{layout.own(HOURS.name)}'"
+    parts, mutations = (_of_all_servers(layout, name) for name in ("parts", "mutations"))
+    by_server = (
+        f"SELECT partition_id FROM {parts} WHERE {of} AND active AND rows != 0"
+        f" AND toDate(partition) < toDate(now() - {QUIET_S})"
+        " GROUP BY hostName(), partition_id HAVING uniqExact(arraySort(projections)) > 1"
+    )
+    return (
+        f"SELECT DISTINCT partition_id FROM ({by_server})"
+        f" WHERE (SELECT count() FROM {mutations} WHERE {of} AND NOT is_done) = 0"
+        " ORDER BY partition_id"
+    )
+
+
+def alike_sql(layout: TableLayout, day: str) -> str:
+    """Write the ALTER TABLE that gives all parts of a day their projections, by and by."""
+    each = (
+        f"MATERIALIZE PROJECTION {projection.name} IN PARTITION ID '{day}'"
+        for projection in HOURS.projections
+    )
+    table = f"{layout.database}.{layout.own(HOURS.name)}{layout.everywhere}"
+    return f"ALTER TABLE {table} {', '.join(each)}"
+
+
+def _of_all_servers(layout: TableLayout, name: str) -> str:
+    if layout.cluster:
+        return f"clusterAllReplicas('{layout.cluster}', system.{name})"
+    return f"system.{name}"

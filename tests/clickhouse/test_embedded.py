@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.clickhouse.embedded import CACHED_BYTES, _reason, _scratch
+from flowvis.clickhouse.embedded import CACHED_BYTES, MERGED_AT_ONCE, _reason, _scratch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
@@ -107,6 +107,12 @@ def test_the_engine_remembers_no_more_of_its_parts_than_it_may(embedded: Store) 
     found = admin(embedded)("SELECT name, value FROM system.server_settings")
     settings = {name: int(value) for name, value in found if name in CACHED_BYTES}
     assert settings == CACHED_BYTES
+
+
+@pytest.mark.clickhouse
+def test_the_engine_merges_within_the_memory_that_it_may_take(embedded: Store) -> None:
+    found = admin(embedded)("SELECT name, value FROM system.settings")
+    assert {name: int(value) for name, value in found if name in MERGED_AT_ONCE} == MERGED_AT_ONCE
 
 
 def test_the_engine_s_words_without_its_stack() -> None:

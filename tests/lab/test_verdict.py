@@ -1,6 +1,7 @@
 """The verdict on made-up stores: what is right passes, and each way to be wrong is named."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -51,9 +52,9 @@ REST = WitnessCount(40, 8_000, 40, 60_000)
 GOOD = [record(1, FIRST, FIRST), record(2, REST, SENT)]
 
 
-def verdict(rows: list[Row], *, split: bool = False) -> Finding:
+def verdict(rows: list[Row], *, split: bool = False, run: Run = RUN) -> Finding:
     key = Tuple("tcp", INTER_NODE.client_address, INTER_NODE.client_ports[0], *INTER_NODE.server)
-    run = replace(RUN, split=split)
+    run = replace(run, split=split)
     (finding,) = judge([INTER_NODE], {INTER_NODE.client.host: {key: SENT}}, rows, run)
     return finding
 
@@ -64,6 +65,24 @@ def test_what_is_right_passes() -> None:
     assert not finding.problems
     assert finding.expected == finding.stored == SENT
     assert finding.records == 2
+
+
+def test_intervals_of_one_second_are_in_the_order_of_what_they_count() -> None:
+    """Exporters were restarted in it: what both of them forced to its end comes before the end."""
+    more = WitnessCount(20, 4_000, 20, 30_000)
+    rows = [
+        record(1000 + number, delta, total, flowEndReason=reason, tcpState=state)
+        for number, delta, total, reason, state in (
+            (1, FIRST, FIRST, 4, "ESTABLISHED"),
+            (5, more, WitnessCount(80, 16_000, 70, 120_000), 4, "ESTABLISHED"),
+            (5, more, SENT, 3, "TIME_WAIT"),
+        )
+    ]
+    for given in permutations(rows):
+        run = replace(RUN, deaf=(END - 1, END + 1))
+        assert not verdict([*given], run=run).problems
+    again = verdict([*rows, rows[-1]], run=run)
+    assert any("same intervals" in problem for problem in again.problems)
 
 
 @pytest.mark.parametrize(

@@ -369,6 +369,12 @@ def test_series_of_pairs_read_a_projection_where_it_has_all(store: Store) -> Non
     assert all(HOURS.name in tables for title, tables in read.items() if title not in projected)
 
 
+def test_series_of_pairs_are_of_sums() -> None:
+    asks = next(asks for _, asks in PAIRED.values())
+    with pytest.raises(ValueError, match="denied is no sum"):
+        _ = replace(asks, column=Column("Denied", "denied")).sql
+
+
 def test_what_leaves_nothing_out_reads_no_column(store: Store) -> None:
     """Only alone it is nothing: beside others it is a name that no namespace has."""
     asks = Totals((Column("Bytes", "octets"),), Records())

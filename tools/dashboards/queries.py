@@ -172,6 +172,8 @@ def by_slots(records: Records, parts: Sequence[Part], measure: Measure, key: str
     in some 20 ms, before it sees that it has its rows. So the rows of all tables are grouped in
     one, but for what a projection has, which must be grouped by itself.
     """
+    if measure.aggregate != "sum":
+        raise ValueError(f"{measure.name} is no sum of columns, which rows of all tables have")
     own = [_rolled(each) for each in parts]
     tables = _tables(records, steps=True)
     apart = [each for each in tables if each.name == HOURS.name and _projected(parts, records)]

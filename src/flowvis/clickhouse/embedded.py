@@ -32,6 +32,7 @@ from flowvis.clickhouse.schema.native_block import Block, frames, number_blocks
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rollups import ROLLUPS
+from flowvis.clickhouse.schema.whole_days import alike_sql
 from flowvis.clickhouse.statement import MAX_LENGTH, SYSTEM_TABLES, readable, streamable
 from flowvis.clickhouse.store import (
     MAX_ROWS,
@@ -227,13 +228,9 @@ class EmbeddedStore:
 
     def optimize(self) -> None:
         """Merge all parts of each partition into one, as the engine does by and by."""
-        database, projections = self._settings.database, self._probe().projections
-        for rollup in ROLLUPS:
-            for each in rollup.projections if projections else ():  # merged is what has the same
-                self._execute(
-                    f"ALTER TABLE {database}.{rollup.name} MATERIALIZE PROJECTION {each.name}"
-                    " SETTINGS mutations_sync = 1"
-                )
+        database = self._settings.database
+        if self._probe().projections:  # merged is what has the same
+            self._execute(f"{alike_sql(TableLayout(database))} SETTINGS mutations_sync = 1")
         for table in (schema.TABLE, *(rollup.name for rollup in ROLLUPS)):
             self._execute(f"OPTIMIZE TABLE {database}.{table} FINAL")
 

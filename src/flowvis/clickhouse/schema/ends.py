@@ -46,14 +46,10 @@ def end_number_sql(end: str) -> str:
         f"{end}{what}" for what in ("PodNamespace", "WorkloadName", "PodName")
     )
     named = f"if({workload} != '', cityHash64({workload}), cityHash64({pod}))"
-    return numbered(end, f"cityHash64(cityHash64({namespace}), {named})")
-
-
-def numbered(end: str, of_pod: str) -> str:
-    """Return the number of an end, which is `of_pod` where it is a Pod of some namespace."""
     kind = kind_sql(end)
     return (
-        f"multiIf({end}PodNamespace != '', {of_pod}, {kind} = {EXTERNAL}, {EXTERNAL},"
+        f"multiIf({namespace} != '', cityHash64(cityHash64({namespace}), {named}),"
+        f" {kind} = {EXTERNAL}, {EXTERNAL},"
         f" {kind} = {NODE}, cityHash64(cityHash64({end}NodeName), {NODE}), {UNKNOWN})"
     )
 

@@ -24,6 +24,12 @@ class TableLayout:
         """Return the name of what a server has itself of a table or view."""
         return f"{name}_local" if self.cluster else name
 
+    def system(self, name: str) -> str:
+        """Return the engine's own table of a name, of all servers; 18.16 has no such view."""
+        if not self.cluster:
+            return f"system.{name}"
+        return f"clusterAllReplicas('{self.cluster}', system.{name})"
+
     def merge_tree(self, name: str) -> str:
         """Return the engine of a stored table; on a cluster replicated within each shard."""
         return self._engine(name, f"{self.cluster}/{{shard}}", "{replica}")

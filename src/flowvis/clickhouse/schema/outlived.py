@@ -27,10 +27,8 @@ def oldest_day_sql(layout: TableLayout) -> str:
 
     It is of all servers, as one that has just joined has none of them, or fails.
     """
-    all_servers = f"clusterAllReplicas('{layout.cluster}', system.parts)"
-    parts = all_servers if layout.cluster else "system.parts"
     return (
-        f"SELECT min(substring(partition_id, 1, 8)) FROM {parts}"
+        f"SELECT min(substring(partition_id, 1, 8)) FROM {layout.system('parts')}"
         f" WHERE database = '{layout.database}' AND table = '{layout.own(TABLE)}' AND active"
         " AND rows != 0"
     )

@@ -277,8 +277,7 @@ class View:
             return cls("'', ''", "system.{}", {})
         away: dict[str, int | str] = {"skip_unavailable_shards": 1}
         if features.all_replicas:
-            source = f"clusterAllReplicas('{layout.cluster}', system.{{}})"
-            return cls("getMacro('shard'), getMacro('replica')", source, away)
+            return cls("getMacro('shard'), getMacro('replica')", layout.system("{}"), away)
         macros = (
             "(SELECT anyIf(substitution, macro = 'shard') AS shard,"
             " anyIf(substitution, macro = 'replica') AS server FROM system.macros)"

@@ -16,30 +16,21 @@ def unlike_sql(layout: TableLayout) -> str:
     None while an earlier ALTER TABLE is on its way.
     """
     of = f"database = '{layout.database}' AND table = '{layout.own(HOURS.name)}'"
-    parts, mutations = (_of_all_servers(layout, name) for name in ("parts", "mutations"))
     by_server = (
-        f"SELECT partition_id FROM {parts} WHERE {of} AND active AND rows != 0"
+        f"SELECT partition_id FROM {layout.system('parts')} WHERE {of} AND active AND rows != 0"
         f" AND toDate(partition) < toDate(now() - {QUIET_S})"
         " GROUP BY hostName(), partition_id HAVING uniqExact(arraySort(projections)) > 1"
     )
     return (
         f"SELECT DISTINCT partition_id FROM ({by_server})"
-        f" WHERE (SELECT count() FROM {mutations} WHERE {of} AND NOT is_done) = 0"
+        f" WHERE (SELECT count() FROM {layout.system('mutations')} WHERE {of} AND NOT is_done) = 0"
         " ORDER BY partition_id"
     )
 
 
-def alike_sql(layout: TableLayout, day: str) -> str:
-    """Write the ALTER TABLE that gives all parts of a day their projections, by and by."""
-    each = (
-        f"MATERIALIZE PROJECTION {projection.name} IN PARTITION ID '{day}'"
-        for projection in HOURS.projections
-    )
+def alike_sql(layout: TableLayout, day: str = "") -> str:
+    """Write the ALTER TABLE that gives all parts their projections, by and by; those of a day."""
+    within = f" IN PARTITION ID '{day}'" if day else ""
+    each = (f"MATERIALIZE PROJECTION {projection.name}{within}" for projection in HOURS.projections)
     table = f"{layout.database}.{layout.own(HOURS.name)}{layout.everywhere}"
     return f"ALTER TABLE {table} {', '.join(each)}"
-
-
-def _of_all_servers(layout: TableLayout, name: str) -> str:
-    if layout.cluster:
-        return f"clusterAllReplicas('{layout.cluster}', system.{name})"
-    return f"system.{name}"

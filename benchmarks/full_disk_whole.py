@@ -24,7 +24,7 @@ from benchmarks.lives import Lives, Progress, losses
 from benchmarks.retained import Truth, compared, move
 from flowvis.clickhouse.commits import BatchIds
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.schema.partitions import DROPPED, NEWEST_S, Outcome
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings

@@ -18,10 +18,10 @@ import numpy as np
 from benchmarks.cluster_hour import LARGE, Scale, cluster, records
 from flowvis.batch import Batch
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.rollups import PACES
-from flowvis.clickhouse.schema import rollups
+from flowvis.clickhouse.roll_queue import PACES
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import ROLLUPS, Roll, StoredBatch
+from flowvis.clickhouse.schema.rolls import ROLL_RECORDS, Roll, StoredBatch
+from flowvis.clickhouse.schema.rollups import ROLLUPS, Rollup
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings
 from flowvis.clickhouse.writer import COMMIT_INTERVAL_S
@@ -97,10 +97,10 @@ def _measure(
     return cpu, sizes
 
 
-def _is_time(rollup: rollups.Rollup, waits: list[StoredBatch], *, last: bool) -> bool:
+def _is_time(rollup: Rollup, waits: list[StoredBatch], *, last: bool) -> bool:
     """Return whether what waits is rolled, as `Roller` decides it."""
     span_s = waits[-1].batch_id.inserted_s - waits[0].batch_id.inserted_s
-    enough = sum(one.records for one in waits) >= rollups.ROLL_RECORDS
+    enough = sum(one.records for one in waits) >= ROLL_RECORDS
     return enough or last or span_s >= PACES[rollup.name].every_s
 
 
@@ -110,7 +110,7 @@ def _merged(store: EmbeddedStore) -> None:
         time.sleep(0.05)
 
 
-def _roll(store: EmbeddedStore, rollup: rollups.Rollup, waits: list[StoredBatch]) -> None:
+def _roll(store: EmbeddedStore, rollup: Rollup, waits: list[StoredBatch]) -> None:
     """Roll what waits, as `Roller` does."""
     tables = store.rollups
     assert tables is not None

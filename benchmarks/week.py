@@ -32,16 +32,10 @@ from flowvis.clickhouse.schema.books import BookEntry, Page, What
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
+from flowvis.clickhouse.schema.rolled_columns import INSERTED_DAY, TIME
+from flowvis.clickhouse.schema.rolls import Roll, StoredBatch
 from flowvis.clickhouse.schema.rollups import HOURS as BY_HOUR
-from flowvis.clickhouse.schema.rollups import (
-    INSERTED_DAY,
-    MINUTES,
-    ROLLUPS,
-    TIME,
-    Roll,
-    Rollup,
-    StoredBatch,
-)
+from flowvis.clickhouse.schema.rollups import MINUTES, ROLLUPS, Rollup
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.schema.whole_days import alike_sql
 from flowvis.clickhouse.store import QuerySettings, StoreSettings

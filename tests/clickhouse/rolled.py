@@ -5,7 +5,8 @@ import numpy as np
 from flowvis.batch import Batch
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import ROLLUPS, Roll, StoredBatch
+from flowvis.clickhouse.schema.rolls import Roll, StoredBatch
+from flowvis.clickhouse.schema.rollups import ROLLUPS
 from flowvis.clickhouse.store import Store
 
 

@@ -20,7 +20,7 @@ from flowvis.aggregator.correlation.checkpoint import RESTORED, flows, newest
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.key import generation
 from flowvis.checkpoint import tuple_hashes
-from flowvis.clickhouse import server as server_module
+from flowvis.clickhouse import replicas
 from flowvis.clickhouse.schema import checkpoints as checkpoints_module
 from flowvis.clickhouse.schema.checkpoints import Answer, TooManyRows, Wanted, restore
 from flowvis.clickhouse.schema.encode import BatchId
@@ -197,7 +197,7 @@ def test_a_replica_that_is_behind_is_not_asked(
     with pytest.raises(StoreError) as caught:
         stores[0].checkpoints(wanted)
     assert caught.value.retryable
-    monkeypatch.setattr(server_module, "STALE_S", 0.0)
+    monkeypatch.setattr(replicas, "STALE_S", 0.0)
     assert len(stores[0].checkpoints(wanted)["flowId"]) > 0
     for store in stores:
         store.close()

@@ -17,7 +17,7 @@ import pytest
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
-from flowvis.clickhouse.schema import books, rollups
+from flowvis.clickhouse.schema import books, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import Features
@@ -733,7 +733,7 @@ def test_an_insert_of_any_replica_is_seen_also_while_one_is_away(tmp_path: Path)
 def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path) -> None:
     layout = TableLayout("db", NAME)
     tables = [schema.create_table(layout, MODERN, 0), books.create_books(layout, MODERN, 0)]
-    tables += [*schema.shown(layout).values(), rollups.create_rolled(layout)]
+    tables += [*schema.shown(layout).values(), rolls.create_rolled(layout)]
     for rollup in rollups.ROLLUPS:
         tables += [rollups.create(layout, MODERN, rollup, 0), rollups.over_all(layout, rollup)]
     insert = (
@@ -744,18 +744,18 @@ def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path)
     inserts = [insert.format(number) for number in (1, 2)]
     batch_ids = [BatchId("w", 1_790_100_000, number) for number in (1, 2)]
     batches = tuple(
-        rollups.StoredBatch(one, 10_000, 1_790_000_000, 1_790_007_199) for one in batch_ids
+        rolls.StoredBatch(one, 10_000, 1_790_000_000, 1_790_007_199) for one in batch_ids
     )
-    rolls = []
+    rolled = []
     for rollup in rollups.ROLLUPS:
         for part in (batches[:1], batches[1:]):
-            roll = rollups.Roll(rollup, f"r{part[0].batch_id.number}", part)
-            options = {**rollups.WHOLE_BLOCK, **CLUSTER_INSERT, **ROLLED_INSERT}
+            roll = rolls.Roll(rollup, f"r{part[0].batch_id.number}", part)
+            options = {**rolls.WHOLE_BLOCK, **CLUSTER_INSERT, **ROLLED_INSERT}
             options["insert_deduplication_token"] = roll.token
             settings = ", ".join(f"{name} = {value!r}" for name, value in options.items())
-            once = f"{rollups.roll_sql(layout, roll)} SETTINGS {settings}"
-            notes = [rollups.note_sql(layout, roll, done=done) for done in (False, True)]
-            rolls += [notes[0], once, once, notes[1]]
+            once = f"{rolls.roll_sql(layout, roll)} SETTINGS {settings}"
+            notes = [rolls.note_sql(layout, roll, done=done) for done in (False, True)]
+            rolled += [notes[0], once, once, notes[1]]
     spans = [
         rollups.sums_sql(layout, table, 0, 2_000_000_000)
         for table in (schema.TABLE, *(rollup.name for rollup in rollups.ROLLUPS))
@@ -766,10 +766,10 @@ def test_the_modern_engine_rolls_up_once_over_distributed_tables(tmp_path: Path)
         [
             *tables,
             *inserts,
-            rollups.batches_sql(layout, 0, {}),
-            *rolls,
+            rolls.batches_sql(layout, 0, {}),
+            *rolled,
             *spans,
-            rollups.batches_sql(layout, 0, {}),
+            rolls.batches_sql(layout, 0, {}),
         ],
     )
     before = found[1 + len(tables) + len(inserts)]

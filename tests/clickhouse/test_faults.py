@@ -10,10 +10,10 @@ import pytest
 from clickhouse_driver.errors import ServerException
 
 from flowvis.batch import Batch
-from flowvis.clickhouse import server as driven
+from flowvis.clickhouse.native_client import NativeClient, store_errors
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.native_block import Block
-from flowvis.clickhouse.server import ServerStore, _Client
+from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
@@ -139,15 +139,17 @@ def test_a_repetition_that_the_server_only_takes_for_one_is_stored(
     assert isinstance(direct, ServerStore)
     batch, batch_id = random_batch(ROWS), BatchId("test", EPOCH)
     noted = {str(batch_id)}
-    insert = _Client.insert_block
+    insert = NativeClient.insert_block
 
-    def newer(client: _Client, sql: str, block: Block, name: str, options: dict[str, Any]) -> None:
+    def newer(
+        client: NativeClient, sql: str, block: Block, name: str, options: dict[str, Any]
+    ) -> None:
         token = str(options.pop("insert_deduplication_token"))
         if token not in noted:
             noted.add(token)
             insert(client, sql, block, name, options)
 
-    monkeypatch.setattr(_Client, "insert_block", newer)
+    monkeypatch.setattr(NativeClient, "insert_block", newer)
     direct._features = replace(direct._probe(), deduplication=True)
     with pytest.raises(StoreError, match="is not there") as caught:
         direct.insert(batch, batch_id, again=True)
@@ -216,7 +218,7 @@ async def test_what_a_view_of_somebody_refuses_is_stored_and_no_loss(
 @pytest.mark.parametrize(("code", "passes"), [(117, False), (164, True), (243, True)])
 def test_what_a_server_refuses_for_ever_and_what_passes(code: int, passes: bool) -> None:
     """Bad data does not become better; a user that may only read, and a full disk, may pass."""
-    with pytest.raises(StoreError) as caught, driven._errors("server"):
+    with pytest.raises(StoreError) as caught, store_errors("server"):
         raise ServerException("no", code)
     assert caught.value.retryable == passes
     assert caught.value.code == code

@@ -19,7 +19,7 @@ from flowvis.clickhouse import monitor as monitor_module
 from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.growth import LOOKS, Fill, Inserted
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
-from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import (
     DROPPED,
@@ -39,7 +39,8 @@ from flowvis.clickhouse.schema.partitions import (
     with_unrolled,
 )
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
+from flowvis.clickhouse.schema.rolls import StoredBatch
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 from flowvis.clickhouse.server import ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
@@ -693,9 +694,9 @@ import asyncio, json, sys, time
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import Limits
-from flowvis.clickhouse.schema.rollups import StoredBatch
+from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.clickhouse.store import StoreSettings, open_store
-from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.roller import Roller
 from flowvis.errors import StoreError
 from clickhouse.samples import random_batch
 

@@ -14,7 +14,8 @@ from flowvis.addresses import parse_network
 from flowvis.batch import Batch
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import DAY_S, HOURS, MINUTES, ROLLUPS
+from flowvis.clickhouse.schema.projections import DAY_S
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.statement import bind
 from flowvis.clickhouse.store import Store, open_store

@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 
 from flowvis.batch import Batch, address_bytes
 from flowvis.clickhouse.embedded import EmbeddedStore
-from flowvis.clickhouse.rollups import CLAIM_S, PACES, Roller, RollupTables, differences
-from flowvis.clickhouse.schema import rollups as schema
+from flowvis.clickhouse.roll_queue import PACES
+from flowvis.clickhouse.roller import CLAIM_S, Roller
+from flowvis.clickhouse.rollup_tables import RollupTables, differences
+from flowvis.clickhouse.schema import rolls
 from flowvis.clickhouse.schema.claims import VALID_S, claim_sql
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.outlived import outlived
 from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Roll, StoredBatch
+from flowvis.clickhouse.schema.rolled_columns import DIMENSIONS
+from flowvis.clickhouse.schema.rolls import ROLLED, Roll, StoredBatch, roll_sql
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, Rollup
 from flowvis.clickhouse.schema.tables import TABLE, end_sql
 from flowvis.clickhouse.server import INSERTS_RECORDS, ServerStore
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
@@ -41,7 +45,7 @@ ALL = 0, 3600 * 1_000_000
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody claims what another one does at the same moment, unless a test says so."""
-    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", 0.0)
+    monkeypatch.setattr("flowvis.clickhouse.roller.CLAIM_S", 0.0)
 
 
 class Time:
@@ -78,7 +82,7 @@ class Rolling:
         """Do what is due."""
         asyncio.run(self.roller.look(everything=everything))
 
-    def settled_s(self, rollup: schema.Rollup) -> int:
+    def settled_s(self, rollup: Rollup) -> int:
         return self.store.settled[rollup.name] // 1000
 
 
@@ -138,8 +142,8 @@ def test_sums_are_equal_to_the_byte(embedded: Store) -> None:
     assert_equal(embedded)
     run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
     for rollup in ROLLUPS:
-        names = ", ".join(column.name for column in schema.DIMENSIONS)
-        values = ", ".join(column.sql for column in schema.DIMENSIONS)
+        names = ", ".join(column.name for column in DIMENSIONS)
+        values = ", ".join(column.sql for column in DIMENSIONS)
         time = f"toUInt32({rollup.time.sql})"
         expected = run(
             f"SELECT {time}, {values}, sum(octetDeltaCount) AS octets, count() FROM"
@@ -292,7 +296,7 @@ def test_a_roll_that_fails_is_repeated_as_it_was(embedded: Store, how: str) -> N
 @pytest.mark.parametrize("rollup", ROLLUPS, ids=lambda rollup: rollup.name)
 @pytest.mark.parametrize("how", ["goes on", "another process"])
 def test_a_roll_that_the_engine_only_takes_for_repeated_is_rolled(
-    embedded: Store, rollup: schema.Rollup, how: str
+    embedded: Store, rollup: Rollup, how: str
 ) -> None:
     """As where it was killed between noting the token and giving the part its name."""
     plain, database = tables(embedded), embedded.name.rsplit("/", 1)[1]
@@ -360,7 +364,7 @@ def test_a_store_that_was_made_before_is_filled_oldest_first_in_pieces(
             seen.append([batch.batch_id.inserted_s for batch in roll.batches])
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "ROLL_RECORDS", 250)
+        patch.setattr(rolls, "ROLL_RECORDS", 250)
         patch.setattr(RollupTables, "roll", roll)
         rolling.look()
     inserted = [EPOCH_S + number * 600 + 600 for number in range(7)]
@@ -374,7 +378,7 @@ def test_more_batches_than_one_look_takes(embedded: Store, monkeypatch: pytest.M
         embedded.insert(batch_of(20, number), BatchId("old", EPOCH_S + number))
     rolling = Rolling(embedded)
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "SCAN_BATCHES", 3)
+        patch.setattr(rolls, "SCAN_BATCHES", 3)
         for look in range(3):
             assert not embedded.settled, look
             rolling.look()
@@ -398,7 +402,7 @@ def test_batches_that_a_roll_up_would_not_keep_are_not_waited_for(
         batch = batch_of(10, number, first_s=now_s - age_s, span_s=60)
         embedded.insert(batch, BatchId("old", now_s - age_s + 60))
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "SCAN_BATCHES", 4)
+        patch.setattr(rolls, "SCAN_BATCHES", 4)
         for _ in range(len(ages)):
             rolling.look()
         rolling.look(everything=True)
@@ -472,7 +476,7 @@ def test_what_a_replica_lacks_is_waited_for(
     embedded: Store, monkeypatch: pytest.MonkeyPatch, *, everything: bool
 ) -> None:
     """On a cluster who is asked may not have what another one has just acknowledged."""
-    monkeypatch.setattr("flowvis.clickhouse.rollups.LOOK_S", 0.0)
+    monkeypatch.setattr("flowvis.clickhouse.roller.LOOK_S", 0.0)
     execute, database = tables(embedded)._execute, embedded.name.rsplit("/", 1)[1]
     behind = True
 
@@ -593,7 +597,7 @@ def test_what_another_one_had_in_its_spool_for_long_and_left_is_rolled_within_a_
     clock.now_s += 300
     ours.look()
     assert ours.roller.stats.rolls == 0  # so far back it does not look every five minutes
-    monkeypatch.setattr("flowvis.clickhouse.rollups.WHOLE_S", 0.0)  # a day later
+    monkeypatch.setattr("flowvis.clickhouse.roller.WHOLE_S", 0.0)  # a day later
     clock.now_s += 300
     ours.look(everything=True)
     assert_equal(embedded)
@@ -690,7 +694,7 @@ def test_what_two_find_at_one_moment_is_rolled_by_one(
     embedded: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when both come back with the server, or one of them brings what it had spooled."""
-    monkeypatch.setattr("flowvis.clickhouse.rollups.CLAIM_S", CLAIM_S)
+    monkeypatch.setattr("flowvis.clickhouse.roller.CLAIM_S", CLAIM_S)
     clock = Time()
     for number in range(5):
         left = BatchId("dead", EPOCH_S + number, number)
@@ -775,7 +779,7 @@ def test_notes_go_a_month_after_the_records_that_they_are_of(embedded: Store) ->
         rolling.insert(batch_of(20, number, first_s=first_s, span_s=60), first_s + 60)
     rolling.look(everything=True)
     run, database = admin(embedded), embedded.name.rsplit("/", 1)[1]
-    noted = f"SELECT DISTINCT insertedSeconds FROM {database}.{schema.ROLLED} ORDER BY 1"
+    noted = f"SELECT DISTINCT insertedSeconds FROM {database}.{ROLLED} ORDER BY 1"
     assert len(run(noted)) == 4
     run(f"ALTER TABLE {database}.{TABLE} DELETE WHERE batchNumber <= 2 SETTINGS mutations_sync = 2")
     assert tables(embedded).forget(now_s) == [
@@ -895,15 +899,15 @@ CRASH = """
 import asyncio, sys, time
 from dataclasses import replace
 from clickhouse.samples import flows
-from flowvis.clickhouse import rollups
+from flowvis.clickhouse import roll_queue, roller
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.runtime.ledger import Stage
 
 async def main():
-    rollups.LOOK_S = 0.005
-    for name, pace in list(rollups.PACES.items()):
-        rollups.PACES[name] = replace(pace, every_s=1, after_s=0)
+    roller.LOOK_S = 0.005
+    for name, pace in list(roll_queue.PACES.items()):
+        roll_queue.PACES[name] = replace(pace, every_s=1, after_s=0)
     store = open_store(StoreSettings(sys.argv[1], database="killed"))
     writer = Writer(store, Stage("clickhouse"), commit_interval_s=0.01)
     await writer.start()
@@ -918,7 +922,8 @@ asyncio.run(main())
 
 LOOK = """
 import asyncio, sys, time
-from flowvis.clickhouse.rollups import Roller, differences
+from flowvis.clickhouse.roller import Roller
+from flowvis.clickhouse.rollup_tables import differences
 from flowvis.clickhouse.schema.rollups import HOURS
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings, open_store
@@ -948,11 +953,11 @@ def child(script: str, url: str) -> subprocess.Popen[str]:
 def test_kill_9_between_records_and_rolls(tmp_path: Path) -> None:
     """A process dies as it commits and rolls, again and again; the next one goes on."""
     url = f"embedded://{tmp_path}/store"
-    for rolls in (1, 4):
+    for count in (1, 4):
         with child(CRASH, url) as process:
             assert process.stdout is not None
             for line in process.stdout:
-                if int(line) >= rolls:
+                if int(line) >= count:
                     break
             process.kill()
     with child(LOOK, url) as process:
@@ -998,7 +1003,7 @@ def test_a_roll_is_no_insert_of_records(statement: str, inserts: bool) -> None:
     batch = StoredBatch(BatchId("w", 5), 1, 1, 2)
     for rollup in ROLLUPS:
         assert not re.match(
-            INSERTS_RECORDS, schema.roll_sql(TableLayout("x"), Roll(rollup, "r", (batch,)))
+            INSERTS_RECORDS, roll_sql(TableLayout("x"), Roll(rollup, "r", (batch,)))
         )
 
 

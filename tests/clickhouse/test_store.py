@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from flowvis.batch import Batch, address_text
+from flowvis.clickhouse.native_client import BoundedSocket
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.server import _BoundedSocket
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError
 from flowvis.fields import FIELDS, Kind
@@ -305,12 +305,12 @@ def test_who_closes_it_ends_what_waits_for_an_answer(monkeypatch: pytest.MonkeyP
 
     waiting = threading.Thread(target=wait_for_an_answer)
 
-    def shutdown(self: _BoundedSocket, how: int) -> None:
+    def shutdown(self: BoundedSocket, how: int) -> None:
         self._socket.shutdown(how)
         if threading.current_thread() is not waiting:
             waiting.join(PATIENCE_S)
 
-    monkeypatch.setattr(_BoundedSocket, "shutdown", shutdown, raising=False)
+    monkeypatch.setattr(BoundedSocket, "shutdown", shutdown, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = open_store(StoreSettings(f"tcp://127.0.0.1:{silent.getsockname()[1]}"))
         waiting.start()

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from flowvis.clickhouse.rollups import Roller, differences
+from flowvis.clickhouse.roller import Roller
+from flowvis.clickhouse.rollup_tables import differences
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import HOURS, ROLLUPS

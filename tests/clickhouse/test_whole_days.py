@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flowvis.clickhouse.rollups import Roller, RollupTables
+from flowvis.clickhouse.roller import Roller
+from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.rollups import HOURS

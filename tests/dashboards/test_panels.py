@@ -46,11 +46,12 @@ from tools.dashboards.ranges import (
 from aggregator.records import records
 from clickhouse.asking import carry_out
 from clickhouse.samples import STORED
-from flowvis.clickhouse.rollups import Roller
+from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.schema import books as books_schema
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, StoredBatch
+from flowvis.clickhouse.schema.rolls import StoredBatch
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
 from flowvis.clickhouse.schema.tables import BOOKS
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import StoreError

@@ -14,7 +14,7 @@ from flowvis.clickhouse.schema.ends import (
     kind_sql,
     node_sql,
 )
-from flowvis.clickhouse.schema.rollups import NETWORK_BITS, network_sql
+from flowvis.clickhouse.schema.rolled_columns import NETWORK_BITS, network_sql
 from flowvis.clickhouse.schema.tables import stored_columns
 from flowvis.questions.dimensions import Dimension, Part, dimension
 

@@ -1,6 +1,6 @@
 """What measures are over the rows of roll-ups: sums of columns of their names."""
 
-from flowvis.clickhouse.schema.rollups import SUMS
+from flowvis.clickhouse.schema.rolled_columns import SUMS
 from flowvis.questions.measures import Measure
 
 _SUMMED = {column.name for column in SUMS}

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from textwrap import indent
 
 from flowvis.clickhouse.schema.ends import ENDS, kind_sql
-from flowvis.clickhouse.schema.rollups import DIMENSIONS, END_NUMBERS, PROJECTIONS
+from flowvis.clickhouse.schema.projections import PROJECTIONS
+from flowvis.clickhouse.schema.rolled_columns import DIMENSIONS, END_NUMBERS
 from flowvis.clickhouse.schema.tables import ENDED_SQL, stored_columns
 from flowvis.clickhouse.schema.tables import definitions as columns_made_of
 from flowvis.clickhouse.statement import bind

@@ -23,6 +23,8 @@ from textwrap import indent
 
 from flowvis.clickhouse.schema import rollups
 from flowvis.clickhouse.schema.books import What
+from flowvis.clickhouse.schema.projections import DAY, DAY_S
+from flowvis.clickhouse.schema.rolled_columns import TIME
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE
 
 SHORT_S = 2 * 3600
@@ -89,8 +91,7 @@ THERE, LEFT_OUT = "/**/", "--"
 _WHOLE_HOURS = "whole_hours_from_s < whole_hours_to_s"
 _HOURLY = f"its_to_s - its_from_s >= {HOURLY_S} OR begin_unit_s = 3600"
 _WHOLE_DAYS = (
-    f"intDiv(whole_hours_to_s, {rollups.DAY_S})"
-    f" - intDiv(whole_hours_from_s + {rollups.DAY_S - 1}, {rollups.DAY_S})"
+    f"intDiv(whole_hours_to_s, {DAY_S}) - intDiv(whole_hours_from_s + {DAY_S - 1}, {DAY_S})"
 )
 OF_MINUTES = Branch("minutes", rollups.MINUTES.name, "long")
 OF_HOURS = Branch("hours", rollups.HOURS.name, f"long AND {_WHOLE_HOURS}")
@@ -133,14 +134,14 @@ RECORDS = FlowTable(
 )
 MINUTES = FlowTable(
     rollups.MINUTES.name,
-    rollups.TIME,
+    TIME,
     "{time} >= toDateTime(minutes_from_s) AND {time} < toDateTime(minutes_to_s)"
     " AND ({time} < toDateTime(hours_from_s) OR {time} >= toDateTime(hours_to_s))",
     OF_MINUTES,
 )
 HOURS = FlowTable(
     rollups.HOURS.name,
-    rollups.TIME,
+    TIME,
     "{time} >= toDateTime(hours_from_s) AND {time} < toDateTime(hours_to_s)",
     OF_HOURS,
 )
@@ -151,9 +152,8 @@ BESIDE_DAYS = replace(
 )
 DAYS = replace(
     HOURS,
-    time=rollups.DAY,
-    share=f"{{time}} >= intDiv(days_from_s, {rollups.DAY_S})"
-    f" AND {{time}} < intDiv(days_to_s, {rollups.DAY_S})",
+    time=DAY,
+    share=f"{{time}} >= intDiv(days_from_s, {DAY_S}) AND {{time}} < intDiv(days_to_s, {DAY_S})",
     branch=OF_DAYS,
 )
 
@@ -285,7 +285,7 @@ def _shares(of_hours: Branch, *, steps: bool, days: bool) -> Iterator[str]:
         yield f"if({if_so}, {else_}) AS its_{name}"
     if not days:
         return
-    first, last = _up("its_hours_from_s", rollups.DAY_S), _down("its_hours_to_s", rollups.DAY_S)
+    first, last = _up("its_hours_from_s", DAY_S), _down("its_hours_to_s", DAY_S)
     yield f"{first} AS its_days_from_s"
     yield (
         f"if(with_{OF_DAYS.name}, greatest(its_days_from_s, {last}), its_days_from_s)"

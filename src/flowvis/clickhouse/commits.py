@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from flowvis.backlog import UNBOUNDED, Backlog, size_of
 from flowvis.batch import Batch, concat
 from flowvis.clickhouse.schema.encode import MAX_BATCH_NUMBER, BatchId
-from flowvis.clickhouse.schema.rollups import StoredBatch
+from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.clickhouse.spool import Entry
 from flowvis.delivery.queue import SMALL
 from flowvis.runtime.dropped import OutgoingDropped

@@ -19,7 +19,7 @@ from typing import Any
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Cost, Piece, Query, QueryLimits, Result
-from flowvis.clickhouse.rollups import RollupTables
+from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted, answer, question, room_for

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.partitions import HOUR_S, Lost
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import StoredBatch
+from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.runtime.clock import utc
 
 log = logging.getLogger(__name__)

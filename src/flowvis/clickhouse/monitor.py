@@ -20,11 +20,11 @@ from itertools import chain
 from typing import Any, Protocol
 
 from flowvis.clickhouse.growth import Fill, Inserted
-from flowvis.clickhouse.rollups import RollupTables
+from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import SCAN_BATCHES, StoredBatch
+from flowvis.clickhouse.schema.rolls import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.stored_partitions import REFUSED, Dropped, StoredPartitions
 from flowvis.counts import count, gauge

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from flowvis.addresses import may_be_resolved
 from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, QueryLimits, Result
-from flowvis.clickhouse.rollups import RollupTables
+from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
 from flowvis.clickhouse.schema.encode import BatchId

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flowvis.clickhouse.rollups import Execute
+from flowvis.clickhouse.rollup_tables import Execute
 from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout

@@ -28,7 +28,7 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.commits import BatchIds, Commit, Uncommitted
 from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings, MonitorStats
-from flowvis.clickhouse.rollups import Roller, RollupStats
+from flowvis.clickhouse.roller import Roller, RollupStats
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.spool import Spool, SpoolError
 from flowvis.clickhouse.spooling import AFTER_S, Spooling, SpoolStats

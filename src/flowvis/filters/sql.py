@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from flowvis.batch import V4_MAPPED
-from flowvis.clickhouse.schema.rollups import NETWORK_BITS
+from flowvis.clickhouse.schema.rolled_columns import NETWORK_BITS
 from flowvis.fields import FlowType
 from flowvis.filters.lowering import lowered
 from flowvis.filters.matching import test_of

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from random import Random
 
-from flowvis.clickhouse.rollups import Roller, differences
+from flowvis.clickhouse.roller import Roller
+from flowvis.clickhouse.rollup_tables import differences
 from flowvis.clickhouse.schema.rollups import HOURS
 from flowvis.clickhouse.schema.tables import FLOWS_COLUMNS
 from flowvis.clickhouse.store import StoreSettings, open_store

@@ -15,18 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.projections import DAY, DAY_S
 from flowvis.clickhouse.schema.retention import Retention
-from flowvis.clickhouse.schema.rollups import (
-    DAY,
-    DAY_S,
-    DIMENSIONS,
-    HOURS,
-    NETWORK_BITS,
-    ROLLUPS,
-    SUMS,
-    TIME,
-    Rollup,
-)
+from flowvis.clickhouse.schema.rolled_columns import DIMENSIONS, NETWORK_BITS, SUMS, TIME
+from flowvis.clickhouse.schema.rollups import HOURS, ROLLUPS, Rollup
 from flowvis.clickhouse.schema.tables import TABLE, shown_as, stored_columns
 from flowvis.filters.networks import END_OF
 from flowvis.questions.times import Intervals, TimeRange

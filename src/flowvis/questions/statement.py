@@ -5,7 +5,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from flowvis.clickhouse.schema.rollups import DAY, DAY_S, NETWORK_BITS, TIME
+from flowvis.clickhouse.schema.projections import DAY, DAY_S
+from flowvis.clickhouse.schema.rolled_columns import NETWORK_BITS, TIME
 from flowvis.clickhouse.schema.tables import definitions
 from flowvis.filters.networks import END_OF
 from flowvis.filters.sql import Condition

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.literals import literal
-from flowvis.clickhouse.schema.rollups import ROLLED, Rollup
+from flowvis.clickhouse.schema.rolls import ROLLED
+from flowvis.clickhouse.schema.rollups import Rollup
 
 VALID_S = 600
 """After so long a claim is nobody's: who made it has noted a roll by then, or is dead."""

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema import books, rollups
+from flowvis.clickhouse.schema import books, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -143,8 +143,8 @@ class Migration:
     def _keep_rollups(self, engines: dict[str, str], *, renew: bool) -> None:
         """Create the roll-ups, or add the dimensions and measures that are new."""
         layout = self.layout
-        if renew or rollups.ROLLED not in engines:
-            self.execute(rollups.create_rolled(layout))
+        if renew or rolls.ROLLED not in engines:
+            self.execute(rolls.create_rolled(layout))
         for rollup in rollups.ROLLUPS:
             ttl_s = self.kept.of(rollup)
             if renew or layout.own(rollup.name) not in engines:

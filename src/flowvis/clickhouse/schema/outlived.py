@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import ROLLED
+from flowvis.clickhouse.schema.rolls import ROLLED
 from flowvis.clickhouse.schema.tables import TABLE
 
 MARGIN = datetime.timedelta(days=31)

@@ -17,7 +17,9 @@ from itertools import accumulate
 
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS, TIME, StoredBatch
+from flowvis.clickhouse.schema.rolled_columns import TIME
+from flowvis.clickhouse.schema.rolls import StoredBatch
+from flowvis.clickhouse.schema.rollups import HOURS, MINUTES, ROLLUPS
 from flowvis.clickhouse.schema.tables import BOOKS, INSERTED_SQL, TABLE
 
 DROPPED = "flow_dropped"

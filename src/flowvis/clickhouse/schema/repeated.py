@@ -5,7 +5,8 @@ the part its name: then it has nothing of the roll, and takes no repetition.
 """
 
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import ROLLED, Roll, sums_sql
+from flowvis.clickhouse.schema.rolls import ROLLED, Roll
+from flowvis.clickhouse.schema.rollups import sums_sql
 from flowvis.clickhouse.schema.tables import BATCH_NUMBER, INSERTED_SQL, TABLE, WRITER
 
 

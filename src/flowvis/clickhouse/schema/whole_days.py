@@ -7,7 +7,8 @@ as the engine tries the one that has waited longest: so it gets them.
 """
 
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.rollups import HOURS, QUIET_S
+from flowvis.clickhouse.schema.projections import QUIET_S
+from flowvis.clickhouse.schema.rollups import HOURS
 
 
 def unlike_sql(layout: TableLayout) -> str:

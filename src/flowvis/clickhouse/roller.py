@@ -15,9 +15,8 @@ from the roll-ups for good (`expired`).
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,17 +25,15 @@ from itertools import islice
 from typing import Any, Protocol
 
 from flowvis.clickhouse.expired import Expired, LosingStore
-from flowvis.clickhouse.schema import outlived, repeated, whole_days
-from flowvis.clickhouse.schema import rollups as schema
-from flowvis.clickhouse.schema.claims import USED_S, claim_sql, claims_sql, read_claims
+from flowvis.clickhouse.roll_queue import PACES, RollQueue
+from flowvis.clickhouse.rollup_tables import Difference, RollupTables, differences
+from flowvis.clickhouse.schema import rolls
+from flowvis.clickhouse.schema.claims import USED_S
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Lost
-from flowvis.clickhouse.schema.rollups import ROLLUPS, Note, Roll, Rollup, StoredBatch
-from flowvis.clickhouse.schema.tables import TABLE
+from flowvis.clickhouse.schema.rolls import Note, Roll, StoredBatch
+from flowvis.clickhouse.schema.rollups import HOURS, ROLLUPS
 from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
-from flowvis.runtime.clock import utc
 from flowvis.runtime.component import end, spawn
 
 log = logging.getLogger(__name__)
@@ -56,161 +53,8 @@ NOTED_S = 60.0  # clocks that differ, and a note on its way
 CLAIM_S = 2.0  # until claims of the same second are there; more where they come by replication
 REPLICATED_CLAIM_S = 5.0
 CLAIMED_BATCHES = 2000  # at once, as that is what takes the time
-STAGE = "clickhouse"  # of the ledger: what it sent is stored
 FETCHED_S = 600.0  # replicas that are later than that by far are not asked
 FETCHED_LOOKS = 3  # within which what was just stored is on all of them, as a rule
-STORED_S = 120  # from a batch to the page of the books that says it is stored, as a rule
-
-Execute = Callable[[str, Mapping[str, int | str]], Iterable[Sequence[Any]]]
-"""Executes one statement with settings, on a connection of the roll-ups' own; StoreError."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When batches are rolled into one of the tables."""
-
-    every_s: int
-    """So often, unless there are enough before."""
-    after_s: int
-    """So long after the beginning of a step: what is of the step before is stored by then."""
-    late_s: int
-    """A batch with a record that is older is rolled at once: the more recent ones are settled."""
-    left_s: int
-    """What another writer has not rolled for so long, it never will."""
-
-
-PACES: Mapping[str, Pace] = {
-    schema.MINUTES.name: Pace(300, 0, 900, 900),
-    schema.HOURS.name: Pace(3600, 120, 2 * 3600, 2 * 3600 + 600),
-}
-
-
-class RollupTables:
-    """The roll-ups of a store. Methods block; errors are StoreErrors."""
-
-    def __init__(
-        self,
-        execute: Execute,
-        layout: TableLayout,
-        *,
-        alone: bool,
-        options: Mapping[str, int | str] | None = None,
-        late_projections: bool = False,
-    ) -> None:
-        """`alone`: nobody else can write to the store. `options` are those of an INSERT there.
-
-        `late_projections`: a part has none before its first merge.
-        """
-        self.alone = alone
-        self.replicated = bool(layout.cluster)
-        """Who is asked may lack what was just stored."""
-        self._execute = execute
-        self._layout = layout
-        self._options = options or {}
-        self._late_projections = late_projections
-
-    def batches(self, since_s: int, begins: Mapping[str, int]) -> list[StoredBatch]:
-        """Return the batches of records that were inserted since then, oldest first.
-
-        Those that a roll-up lacks; before it `begins` (s, by its name) it is to have none.
-        """
-        sql = schema.batches_sql(self._layout, since_s, begins)
-        return list(schema.read_batches(self._execute(sql, {})))
-
-    def rolled(self, since_s: int) -> list[Note]:
-        """Return what is noted of them."""
-        return list(schema.read_rolled(self._execute(schema.rolled_sql(self._layout, since_s), {})))
-
-    def now_s(self) -> int:
-        """Return what the store's clock says."""
-        ((now_s,),) = self._execute("SELECT toUInt32(now())", {})
-        return int(now_s)
-
-    def strangers_at_s(self, writer: str, since_s: int, until_s: int) -> int:
-        """Return when somebody else committed last, in a span, what was rolled; 0: nobody did."""
-        sql = schema.strangers_sql(self._layout, writer, since_s, until_s)
-        ((at_s,),) = self._execute(sql, {})
-        return int(at_s)
-
-    def taken(self, roll: Roll) -> dict[BatchId, bool]:
-        """Return which batches are noted of other rolls into its table, and whether that is done.
-
-        Those of the roll are among them.
-        """
-        return schema.read_taken(self._execute(schema.taken_sql(self._layout, roll), {}))
-
-    def claim(self, rollup: Rollup, claimant: str, batches: Sequence[BatchId]) -> None:
-        """Say that batches are going to be rolled by somebody, unless another one was first."""
-        self._execute(claim_sql(self._layout, rollup, claimant, batches), self._options)
-
-    def claimants(self, rollup: Rollup, batches: Sequence[BatchId]) -> dict[BatchId, str]:
-        """Return who was first, of batches of the same moments as well."""
-        return read_claims(self._execute(claims_sql(self._layout, rollup, batches), {}))
-
-    def committed(self, before_s: int) -> Lost | None:
-        """Return what the books have of after all that was rolled, and before a moment (s)."""
-        ((until_s,),) = self._execute(schema.rolled_until_sql(self._layout), {})
-        from_s = int(until_s) + STORED_S if int(until_s) else 0
-        sql = schema.committed_sql(self._layout, STAGE, from_s, before_s)
-        ((records, begin_s, end_s),) = self._execute(sql, {})
-        if not int(records):
-            return None
-        return Lost(int(begin_s), int(end_s), int(records), expired=True)
-
-    def there(self, from_s: int, to_s: int) -> dict[BatchId, int]:
-        """Return how many records there are of each batch that was inserted in a span (s)."""
-        return schema.read_there(self._execute(schema.there_sql(self._layout, from_s, to_s), {}))
-
-    def forget(self, now_s: float) -> list[str]:
-        """Drop notes of months that no record is of any more; return which, as YYYYMM."""
-        layout = self._layout
-        ((oldest,),) = self._execute(outlived.oldest_day_sql(layout), {})
-        months = [str(month) for (month,) in self._execute(outlived.months_sql(layout), {})]
-        gone = list(outlived.outlived(months, str(oldest), now_s))
-        for month in gone:
-            self._execute(outlived.drop_sql(layout, month), {})
-        return gone
-
-    def make_alike(self) -> list[str]:
-        """Have days that are over become one part, where they would not; return which."""
-        if not self._late_projections:
-            return []
-        days = [str(day) for (day,) in self._execute(whole_days.unlike_sql(self._layout), {})]
-        for day in days:
-            self._execute(whole_days.alike_sql(self._layout, day), {})
-        return days
-
-    def note(self, roll: Roll, *, done: bool) -> None:
-        """Note that a roll begins or is done."""
-        self._execute(schema.note_sql(self._layout, roll, done=done), self._options)
-
-    def roll(self, roll: Roll) -> None:
-        """Roll; nothing happens if this roll was stored before."""
-        self._roll(roll, roll.token)
-
-    def roll_anew(self, roll: Roll) -> None:
-        """Roll what is known not to be there, though the engine may take it for a repetition."""
-        self._roll(roll, f"{roll.token}-{secrets.token_hex(4)}")
-
-    def lacks(self, roll: Roll) -> bool:
-        """Whether there is nothing of a roll that was acknowledged; False if nobody can say."""
-        before, after = (
-            self._sums(repeated.rolled_sums_sql(self._layout, roll, with_it=with_it))
-            for with_it in (False, True)
-        )
-        return before != after and self.sums(roll.rollup.name, *repeated.span_of(roll)) == before
-
-    def _roll(self, roll: Roll, token: str) -> None:
-        options = {**schema.WHOLE_BLOCK, "insert_deduplication_token": token, **self._options}
-        self._execute(schema.roll_sql(self._layout, roll), options)
-
-    def sums(self, table: str, from_s: int, to_s: int) -> tuple[int, ...]:
-        """Return the sums of a span of records, or of a roll-up, in the order of `SUMS`."""
-        return self._sums(schema.sums_sql(self._layout, table, from_s, to_s))
-
-    def _sums(self, sql: str) -> tuple[int, ...]:
-        found = next(iter(self._execute(sql, {})), ())
-        return tuple(int(value) for value in found)
 
 
 @dataclass(slots=True)
@@ -230,39 +74,6 @@ class RollupStats:
     """Why nothing can be rolled at the moment; "" when all is well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A number that records and a roll-up do not agree in."""
-
-    rollup: str
-    from_s: int
-    to_s: int
-    measure: str
-    records: int
-    rolled: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.rollup} has {self.measure} {self.rolled} of"
-            f" {utc(self.from_s)} to"
-            f" {time.strftime('%H:%M:%SZ', time.gmtime(self.to_s))}, records have {self.records}"
-        )
-
-
-def differences(tables: RollupTables, from_s: int, to_s: int) -> list[Difference]:
-    """Compare the sums of a settled span of whole hours, or minutes, with those of its records."""
-    expected = tables.sums(TABLE, from_s, to_s)
-    found = []
-    for rollup in ROLLUPS:
-        if rollup.start_s(from_s) != from_s or rollup.start_s(to_s) != to_s:
-            continue
-        rolled = tables.sums(rollup.name, from_s, to_s)
-        for column, right, has in zip(schema.SUMS, expected, rolled, strict=True):
-            if right != has:
-                found.append(Difference(rollup.name, from_s, to_s, column.name, right, has))
-    return found
-
-
 class RollupStore(LosingStore, Protocol):
     """What of a store is needed here."""
 
@@ -271,64 +82,6 @@ class RollupStore(LosingStore, Protocol):
     @property
     def rollups(self) -> RollupTables | None:
         """Its roll-ups; None before they are there, and where there can be none."""
-
-
-class _Queue:
-    """What is to be rolled into one table."""
-
-    def __init__(self, rollup: Rollup, pace: Pace) -> None:
-        self.rollup = rollup
-        self.pace = pace
-        self.waiting: dict[BatchId, StoredBatch] = {}
-        self.others: list[StoredBatch] = []
-        """Batches of other writers, which are theirs to roll."""
-        self.begun: list[Roll] = []
-        """Rolls that were tried, or noted by a process before: to be repeated as they were."""
-        self.new: set[str] = set()
-        """Names of those among them that nothing was noted of yet."""
-        self.claimed: AbstractSet[BatchId] = frozenset()
-        """Batches that others may roll as well, and that we have the first claim of."""
-        self.claimed_at_s = 0.0
-        """When we claimed them, by the monotonic clock."""
-        self.last_step = 0
-
-    @property
-    def records(self) -> int:
-        """How many records are to be rolled."""
-        begun = sum(roll.records for roll in self.begun)
-        return begun + sum(batch.records for batch in self.waiting.values())
-
-    @property
-    def unrolled(self) -> Iterator[StoredBatch]:
-        """The batches that are to be rolled."""
-        yield from self.waiting.values()
-        for roll in self.begun:
-            yield from roll.batches
-
-    def lacks_from_s(self) -> int | None:
-        """Return the earliest flowEndSeconds of a record that the table lacks."""
-        return min((batch.first_s for batch in (*self.unrolled, *self.others)), default=None)
-
-    def step(self, now_s: int) -> int:
-        """Return the number of the interval between rolls."""
-        return (now_s - self.pace.after_s) // self.pace.every_s
-
-    def take(self, now_s: int, *, everything: bool) -> Sequence[StoredBatch]:
-        """Return the batches of the next roll, none if it is not time."""
-        late = [b for b in self.waiting.values() if b.first_s < now_s - self.pace.late_s]
-        due = everything or self.step(now_s) != self.last_step
-        enough = sum(batch.records for batch in self.waiting.values()) >= schema.ROLL_RECORDS
-        candidates = list(self.waiting.values()) if due or enough else late
-        taken: list[StoredBatch] = []
-        records = 0
-        for batch in candidates:
-            records += batch.records
-            if (taken and records > schema.ROLL_RECORDS) or len(taken) == schema.ROLL_BATCHES:
-                return taken
-            taken.append(batch)
-        if due:
-            self.last_step = self.step(now_s)
-        return taken
 
 
 class Roller:
@@ -346,7 +99,7 @@ class Roller:
         self._store = store
         self._writer = writer
         self._clock = clock
-        self._queues = [_Queue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
+        self._queues = [RollQueue(rollup, PACES[rollup.name]) for rollup in ROLLUPS]
         self._under_way: StoredBatch | None = None
         self._just_stored: dict[BatchId, float] = {}
         """When batches of ours were stored, by the monotonic clock: of the last ones, in order."""
@@ -470,7 +223,7 @@ class Roller:
                 started = time.monotonic()
                 await self._roll(tables, queue, roll)
                 self._settle()
-                if not everything and queue.records > schema.ROLL_RECORDS:
+                if not everything and queue.records > rolls.ROLL_RECORDS:
                     self._say(queue)
                     await asyncio.sleep(time.monotonic() - started)  # others use the store as well
         if self._more:
@@ -505,14 +258,14 @@ class Roller:
         left_s = moment_s - self._clock()
         return left_s <= 0 or (left_s > SCAN_S and not tables.alone)
 
-    def _next(self, queue: _Queue, *, everything: bool) -> Roll | None:
+    def _next(self, queue: RollQueue, *, everything: bool) -> Roll | None:
         """Return the roll that is to be tried now."""
         if not queue.begun:
             batches = queue.take(int(self._clock()), everything=everything)
             if not batches:
                 return None
             self._numbers += 1
-            name = schema.roll_name(self._writer, self._numbers)
+            name = rolls.roll_name(self._writer, self._numbers)
             roll = Roll(queue.rollup, name, (*batches,))
             queue.begun.append(roll)
             queue.new.add(roll.name)
@@ -520,7 +273,7 @@ class Roller:
                 del queue.waiting[batch.batch_id]
         return queue.begun[0]
 
-    async def _roll(self, tables: RollupTables, queue: _Queue, roll: Roll) -> None:
+    async def _roll(self, tables: RollupTables, queue: RollQueue, roll: Roll) -> None:
         started = time.monotonic()
         await self._see_all(tables, roll)
         repeats = roll.name not in queue.new
@@ -563,7 +316,7 @@ class Roller:
         text = f"replicas have not yet all records of {lacking} batches that were just stored"
         raise StoreError(text, retryable=True)
 
-    async def _left(self, tables: RollupTables, queue: _Queue, roll: Roll) -> Roll:
+    async def _left(self, tables: RollupTables, queue: RollQueue, roll: Roll) -> Roll:
         """Return what of a new roll nobody else has begun, and leave the rest to whoever has.
 
         What waits for long, as nothing can be rolled for a while, is what another one takes: what
@@ -591,7 +344,9 @@ class Roller:
             queue.begun[place : place + 1] = [left] if rest else []
         return left
 
-    async def _claim(self, tables: RollupTables, queue: _Queue, roll: Roll) -> AbstractSet[BatchId]:
+    async def _claim(
+        self, tables: RollupTables, queue: RollQueue, roll: Roll
+    ) -> AbstractSet[BatchId]:
         """Claim what is to be rolled, and return what of it another one has the first claim of."""
         wanted = {batch.batch_id for batch in roll.batches}
         if queue.claimed_at_s > time.monotonic() - USED_S and wanted <= queue.claimed:
@@ -629,7 +384,7 @@ class Roller:
                 self._scan_at_s = None
             raise
         self._whole_at_s = time.monotonic() if whole else self._whole_at_s
-        self._more = len(batches) >= schema.SCAN_BATCHES
+        self._more = len(batches) >= rolls.SCAN_BATCHES
         found = (batch.batch_id for batch in batches)
         strangers = [
             known.inserted_s
@@ -649,7 +404,7 @@ class Roller:
 
     def _adopt(
         self,
-        queue: _Queue,
+        queue: RollQueue,
         batches: Sequence[StoredBatch],
         notes: Sequence[Note],
         now_s: int,
@@ -689,8 +444,8 @@ class Roller:
         settled = self._store.settled
         if len(settled) < len(ROLLUPS):
             return
-        to_s = schema.HOURS.start_s(min(settled.values()) // 1000)
-        span = to_s - schema.HOURS.step_s, to_s
+        to_s = HOURS.start_s(min(settled.values()) // 1000)
+        span = to_s - HOURS.step_s, to_s
         kept_s = self._store.kept.records_s
         if span == self._compared or (kept_s and span[0] < int(self._clock()) - kept_s):
             return
@@ -751,7 +506,7 @@ class Roller:
         self.stats.minutes_behind_seconds, self.stats.hours_behind_seconds = minutes, hours
         self.stats.waiting_records = self._queues[0].records
 
-    def _say(self, queue: _Queue) -> None:
+    def _say(self, queue: RollQueue) -> None:
         if time.monotonic() - self._said_s >= PROGRESS_S:
             self._said_s = time.monotonic()
             log.info("%s: %d records are to be rolled up", queue.rollup.name, queue.records)

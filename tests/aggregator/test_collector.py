@@ -9,11 +9,11 @@ from flowvis.aggregator.collector import (
     FULL_RECORDS,
     LEAST_RECORDS,
     Collector,
-    ExporterStream,
 )
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
+from flowvis.aggregator.exporter_sessions import ExporterStream
 from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.batch import SETTLED, Batch
 from flowvis.errors import LimitExceeded, MalformedMessage
@@ -254,7 +254,7 @@ def unfinished(size: int) -> memoryview:
 
 async def test_messages_that_never_become_whole_cost_who_sends_most_of_them() -> None:
     line = Line()
-    line.collector._max_waiting = 500_000
+    line.collector.waiting.most = 500_000
     greedy = [line.collector.open(Peer("192.0.2.66", port, "x")) for port in range(20)]
     good = [line.collector.open(Peer(f"192.0.2.{last}", 1, "x")) for last in range(1, 6)]
     ended = []
@@ -267,17 +267,17 @@ async def test_messages_that_never_become_whole_cost_who_sends_most_of_them() ->
     assert len(ended) == 20 - 500_000 // 40_000
     assert ended[0].reason == "waiting-memory"
     assert "192.0.2.66 has sent 520000 bytes that are not decoded yet" in str(ended[0])
-    assert line.collector._waiting_bytes == 480_000
+    assert line.collector.waiting.bytes == 480_000
     for session in good:
         session.data_received(unfinished(60_000))  # more than there is room for, and less than he
-    assert line.collector._waiting_bytes == 780_000
+    assert line.collector.waiting.bytes == 780_000
     with pytest.raises(LimitExceeded, match="at most 83333 now"):
         greedy[0].data_received(memoryview(bytes(1)))
     for session in (*good, *greedy):
         if session.number in line.collector.sessions:
             session.closed()
-    assert line.collector._waiting_bytes == 0
-    assert not line.collector._waiting
+    assert line.collector.waiting.bytes == 0
+    assert not line.collector.waiting
 
 
 def many_templates(count: int) -> memoryview:
@@ -288,7 +288,7 @@ def many_templates(count: int) -> memoryview:
 
 async def test_templates_without_end_cost_who_has_most_of_them() -> None:
     line = Line()
-    line.collector._max_templates = 1_000_000
+    line.collector.templates.most = 1_000_000
     before = line.collector.memory_bytes()
     greedy = [line.collector.open(Peer("192.0.2.66", port, "x")) for port in range(20)]
     good = [line.open(), line.open()]
@@ -313,8 +313,8 @@ async def test_templates_without_end_cost_who_has_most_of_them() -> None:
         session.closed()
     for session in list(line.collector.sessions.values()):
         session.closed()
-    assert line.collector._template_bytes == 0
-    assert not line.collector._templates
+    assert line.collector.templates.bytes == 0
+    assert not line.collector.templates
 
 
 async def test_a_read_of_many_small_records_is_handed_on_in_parts() -> None:

@@ -5,6 +5,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from flowvis.aggregator import collector as collector_module
+from flowvis.aggregator import exporter_sessions
 from flowvis.aggregator.book_entries import book_entries
 from flowvis.aggregator.daemon import Aggregator as Built
 from flowvis.aggregator.metrics import NodesCollector
@@ -224,7 +225,7 @@ def test_what_is_wrong_with_nodes() -> None:
 
 async def test_nodes_as_their_exporters_go(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1_000_000_500]
-    monkeypatch.setattr(collector_module, "now_ms", lambda: clock[0])
+    monkeypatch.setattr(exporter_sessions, "now_ms", lambda: clock[0])
     aggregator = built()
     session = aggregator.collector.open(Peer("192.0.2.1", 4711, "flow-exporter"))
     exporter = ExporterSession(1, EXPORTED)

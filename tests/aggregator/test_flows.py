@@ -10,6 +10,7 @@ from flowvis.aggregator.correlation import flows as flows_module
 from flowvis.aggregator.correlation import rows as rows_module
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlation.key import OLDEST
+from flowvis.aggregator.correlation.stats import FlowStats
 from flowvis.batch import Batch, address_text
 from flowvis.fields import FIELDS, EndReason, FlowType, Kind, RuleAction
 from flowvis.native import StringTable
@@ -46,7 +47,7 @@ class Table:
         self.flows = FlowTable(**({"max_flows": 64} | settings))
 
     @property
-    def stats(self) -> flows_module.FlowStats:
+    def stats(self) -> FlowStats:
         return self.flows.stats
 
     def add(self, *rows: Row, now: int = NOW) -> None:

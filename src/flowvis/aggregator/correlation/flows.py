@@ -5,9 +5,7 @@ connection it is of is `generations`'; this module says when flows are written a
 """
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,78 +17,23 @@ from flowvis.aggregator.correlation.key import OLDEST, generation
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows, is_written
+from flowvis.aggregator.correlation.stats import FlowStats
+from flowvis.aggregator.correlation.texts import COMPACT_BYTES, Texts
 from flowvis.aggregator.correlation.verdicts import forget_verdicts
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 from flowvis.batch import SETTLED, Batch, Column
-from flowvis.counts import count, gauge
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
 from flowvis.ipfix.buffer import DOMAIN
-from flowvis.native import Merger, StringTable
+from flowvis.native import Merger
 from flowvis.native.contract.merge import Count, FlowState, Sides
-from flowvis.runtime.dropped import FlowDropped
 from flowvis.steady import SteadyTime
 from flowvis.strings import MAX_TABLE_BYTES, Strings
 
 MAX_FLOWS = 1_000_000  # some 650 bytes each when used: what fits in 1 GB with everything else
-COMPACT_BYTES = 32 << 20  # a smaller string table is not worth the pause of moving to another
-LEFT_MS = 1000  # until nobody decodes into a table that was left behind
 SKEW_MS = 10_000  # nodes' clocks are apart by less
-COMPACT_PAUSE_MS = 10_000  # between two that make room for texts that were refused
 
 _TEXT = tuple(f.name for f in HELD if f.kind is Kind.TEXT)
 _ADDED_TEXT = tuple(f.name for f in FIELDS if f.merge is Merge.ADDED and f.kind is Kind.TEXT)
-
-
-@dataclass(slots=True)
-class FlowStats:
-    """What became of the records: received = written + merged + held + parked + dropped."""
-
-    received: int = count("Records that came in")
-    written: int = count("Records that went out")
-    merged: int = count("Records that joined what already waited to be written")
-    held: int = gauge("Flows that have something to write")
-    parked: int = gauge("Records that wait for what the store knows of their connections")
-    restored: int = count("Flows gone on with from what the store knows of them")
-    late: int = count("Records dropped since their node has said something newer")
-    repeated: int = count("Records dropped since they say nothing new")
-    unchanged: int = count("Records that had a later end only: not written, as nothing had changed")
-    left: int = count("Records left to exporters that keep them, as the aggregator stopped")
-    full: int = count("Records dropped since every flow of the table waits to be written")
-    failed: int = count("Records dropped since their handling failed: a defect of ours")
-    uncompleted: int = count("Records written without all that is added, as that failed")
-    restarted: int = count("Records whose counters had started again from zero")
-    further: int = count("Records of connections that two other exporters report already")
-    reversed: int = count(
-        "Records turned round, as another exporter saw client and server exchanged"
-    )
-    reused: int = count("5-tuples that a new connection took over from a live flow")
-    orphaned: int = count("Records of connections older than those that the table knew of")
-    half_waits: int = count("Flows first written without their other half")
-    evicted: int = count("Flows with nothing to write, forgotten early to make room")
-    expired: int = count("Flows forgotten after the inactive timeout")
-    compactions: int = count("String tables left behind for a fresh one")
-    refused_texts: int = count("Texts that became empty, as there was no room for them")
-    shortened_texts: int = count("Texts of ours that were too long: labels, names of objects")
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Records that changed nothing, by reason."""
-        return {reason.value: getattr(self, reason) for reason in FlowDropped}
-
-    @property
-    def imbalance(self) -> int:
-        """0 when the books balance."""
-        known = self.written + self.merged + self.held + self.parked + sum(self.dropped.values())
-        return self.received - known
-
-
-@dataclass(slots=True)
-class _Noted:
-    """What has been counted of a string table's refusals."""
-
-    strings: Strings
-    refused: int = 0
-    shortened: int = 0
 
 
 def _unreported(error: Exception, _record: Batch) -> None:
@@ -127,14 +70,9 @@ class FlowTable:
         self.stats = FlowStats()
         self.report: Callable[[Exception, Batch], None] = _unreported
         """Gets each error over a record, and the record."""
-        self._text_bytes = text_bytes // 2
-        self.strings: Strings = StringTable(self._text_bytes)
+        self._texts = Texts(text_bytes, compact_bytes)
         self._inactive_timeout_ms = inactive_timeout_ms
-        self._compact_bytes = min(compact_bytes, self._text_bytes // 4)
-        self._compacted_at = 0
         self._steady = steady or SteadyTime()
-        self._moved_bytes = 0
-        self._noted = deque([_Noted(self.strings)], 2)
         self._live = LiveRows(max_flows)
         self.parked = Parked(parked_bytes)
         self._live.forgot = self.parked.forget_rows
@@ -150,6 +88,11 @@ class FlowTable:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    @property
+    def strings(self) -> Strings:
+        """The string table to decode into."""
+        return self._texts.strings
 
     def own(self, owner: Callable[[int], Hashable]) -> None:
         """Know who is behind the numbers of exporters: who fills the table loses first."""
@@ -176,7 +119,7 @@ class FlowTable:
     @property
     def text_bytes(self) -> int:
         """About what their text takes, that of the table before included while it lives."""
-        return sum(noted.strings.memory_bytes for noted in self._noted)
+        return self._texts.memory_bytes
 
     def add(self, batch: Batch, now_ms: int, cycle: int = 0) -> None:
         """Merge records, with the columns of the exporter's template, into their flows.
@@ -395,7 +338,9 @@ class FlowTable:
         of what was found then and is still due.
         """
         at_ms = self._steady.at(now_ms)
-        self._compact(at_ms)
+        if self._texts.compact(at_ms, self._text_columns):
+            self.parked.move(self.strings)
+            self.stats.compactions += 1
         self._live.relieve(at_ms)
         slots, gone = self._still_due(limit or 0, at_ms)
         if not len(slots):
@@ -566,47 +511,9 @@ class FlowTable:
             live.forget(once)
         return batch
 
-    def _compact(self, at_ms: int) -> None:
-        """Move to a fresh string table when most of what is in this one may be dead.
-
-        Also when texts were refused: what is in their way may be dead.
-        """
-        old = self.strings
-        if len(self._noted) > 1 and at_ms - self._compacted_at >= LEFT_MS:
-            self._note_texts()
-            self._noted.popleft()
-        paused = at_ms - self._compacted_at >= COMPACT_PAUSE_MS
-        large = old.memory_bytes >= max(self._compact_bytes, 2 * self._moved_bytes)
-        if not large and not (old.refused and paused):
-            return
+    def _text_columns(self) -> list[Column]:
         columns = [self._live.rows[name][: self._live.used] for name in _TEXT]
-        columns += self.parked.columns(TEXT_FIELDS)  # else each table that any is of would stay
-        used = np.zeros(len(old), dtype=bool)
-        for column in columns:
-            used[column] = True
-        codes = np.flatnonzero(used)
-        fresh = StringTable(self._text_bytes)
-        moved = np.zeros(len(old), dtype=np.uint32)
-        moved[codes] = fresh.carry(old, codes)
-        scratch = np.empty(max(map(len, columns)), dtype=np.uint32)
-        # From here on no memory is asked for: there is nothing that could fail halfway.
-        for column in columns:
-            into = scratch[: len(column)]
-            np.take(moved, column, out=into, mode="clip")
-            column[:] = into
-        self.parked.move(fresh)
-        self.strings = fresh
-        self._noted.append(_Noted(fresh))
-        self._moved_bytes = fresh.memory_bytes
-        self._compacted_at = at_ms
-        self.stats.compactions += 1
-
-    def _note_texts(self) -> None:
-        """Count what string tables refused and shortened: sessions may still fill the last one."""
-        for noted in self._noted:
-            self.stats.refused_texts += noted.strings.refused - noted.refused
-            self.stats.shortened_texts += noted.strings.shortened - noted.shortened
-            noted.refused, noted.shortened = noted.strings.refused, noted.strings.shortened
+        return columns + self.parked.columns(TEXT_FIELDS)  # else each table that any is of stays
 
     def _take_counts(self) -> None:
         """Bring what the parts have counted together."""
@@ -625,7 +532,7 @@ class FlowTable:
         stats.reused = self._generations.reused
         stats.orphaned = self._generations.orphaned
         stats.evicted = self._live.evicted
-        self._note_texts()
+        stats.refused_texts, stats.shortened_texts = self._texts.refused, self._texts.shortened
 
 
 def _without_doubt(batch: Batch) -> Batch:

@@ -226,12 +226,20 @@ def test_live_options_without_anything_to_change(tmp_path: Path) -> None:
         assert str(built.exporter.client.address) == "[::1]:4740:tls"
 
 
-def test_who_waits_for_a_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build(PLAIN).gateway is not None
-    for told in ({"zones": [0]}, {"source": "ovs"}):
-        assert build(PLAIN | {"conntrack": told}).gateway is None
+@pytest.mark.parametrize("source", ["kernel", "ovs"])
+def test_who_waits_for_a_gateway(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, source: str
+) -> None:
+    """Of a switch zone 0 is hardly all there is: that no other is read is said."""
+    of_source = {"conntrack": {"source": source}}
+    assert build(PLAIN | of_source).gateway is not None
+    assert ("conntrack.zones" in caplog.text) == (source == "ovs")
+    caplog.clear()
+    zones = [0, 64000]
+    assert build(PLAIN | {"conntrack": {"source": source, "zones": zones}}).gateway is None
     monkeypatch.setattr(daemon, "ANTREA_GATEWAY", "lo")
-    assert build(PLAIN).gateway is None
+    assert build(PLAIN | of_source).gateway is None
+    assert "conntrack.zones" not in caplog.text
 
 
 @pytest.mark.kernel

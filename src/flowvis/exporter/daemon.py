@@ -104,8 +104,15 @@ class FlowExporter:
             own=None if settings.conntrack.own_sessions else own,
         )
         self.gateway: GatewayWatch | None = None
-        if not (antrea or ovs or settings.conntrack.zones):
+        if not (antrea or settings.conntrack.zones):
             self.gateway = GatewayWatch(ANTREA_GATEWAY)
+            if ovs:  # whose CNI has zones of its own, as a rule
+                log.warning(
+                    "conntrack.source is ovs, there is no %s and no zone is named: zone %d alone is"
+                    " read. Connections in others are not seen: name those of your CNI in"
+                    " conntrack.zones (`ovs-appctl dpctl/dump-conntrack` shows them)",
+                    ANTREA_GATEWAY, DEFAULT_ZONE,
+                )  # fmt: skip
         zones = settings.conntrack.zones or (ANTREA_ZONES if antrea else (DEFAULT_ZONE,))
         self.default_zone = DefaultZone() if antrea and DEFAULT_ZONE not in zones else None
         self.budget = Budget(limit_of(settings.memory.limit), PROCESS_BYTES, SHARES)

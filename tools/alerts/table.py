@@ -547,6 +547,7 @@ ALERTS = (
         (
             "Destinations that are required and behind: `flowctl status`.",
             "`flowctl nodes`: one node, or all?",
+            "`s3Uploader.required` with an `uploadInterval` of ten minutes or more: nothing is durable before.",
         ),
         (
             (

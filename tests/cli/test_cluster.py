@@ -1,15 +1,28 @@
 """flowctl asks the aggregator of a cluster, through a port that the API server forwards."""
 
+import json
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from flowvis.cli.client import Client, Event
+from flowvis.cli.cluster import Cluster
+from flowvis.cli.feed import Feed
 from flowvis.cli.flowctl import main
-from flowvis.transport.certificates import issue_ca
+from flowvis.errors import ApiError
+from flowvis.transport.certificates import issue_ca, issue_server
+from flowvis.transport.tls import TlsFiles
+from waiting import PATIENCE_S, block_until
 
-from .asked import ADMIN, SHOP, Asked, asked, connection
+from .asked import ADMIN, SERVICE_NAME, SHOP, Asked, asked, connection
 from .cluster import ApiServer, pod, serving
 
 NAMESPACE = "flow-aggregator"
@@ -149,3 +162,97 @@ def test_a_user_without_a_token_is_told_how_to_get_one(
     (tmp_path / "config").write_text(named.kubeconfig(username="somebody", password="else"))
     assert main([*here, "status"]) == 1
     assert "kubectl create token" in capsys.readouterr().err
+
+
+@contextmanager
+def another(path: Path) -> Iterator[tuple[int, str]]:
+    """An aggregator of another CA that only tells its version: its port, and that CA."""
+    ca = issue_ca()
+    files = TlsFiles(None, *issue_server(ca, [SERVICE_NAME]).write(path, "another"))
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"version": "another"}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.socket = files.https_context().wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_port, ca.certificate_pem().decode()
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["b-ready", "d-next"])
+def test_who_asks_for_long_follows_the_aggregator(
+    name: str, cluster: ApiServer, tmp_path: Path
+) -> None:
+    """To the next CA in the same Pod, and to another Pod where its own is gone."""
+    client = Client(Cluster(tmp_path / "config", "here", NAMESPACE, ""))
+    assert client.get("status")["version"] != "another"
+    with another(tmp_path) as (port, ca):
+        cluster.pods, cluster.ports, cluster.ca = [pod(name)], {(name, 10348): port}, ca
+        assert client.get("status") == {"version": "another"}
+
+
+def test_a_pod_that_is_being_deleted_is_not_asked(
+    cluster: ApiServer, here: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaving = pod("a-leaving")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.pods = [leaving, *cluster.pods]
+    assert main([*here, "map", "--since", "10m"]) == 0
+    assert "shop/a" in capsys.readouterr().out
+
+
+def test_a_stream_waits_for_a_pod_that_is_being_replaced() -> None:
+    """But not for a right that is missing."""
+    ends = iter([ApiError("there is none", 404), ApiError("no answer"), ApiError("may not", 403)])
+    asked_after = []
+
+    class Ending:
+        def events(self, _: str, __: object, after: str) -> Iterator[Event]:
+            asked_after.append(after)
+            yield Event("", None, f"{after}1")
+            raise next(ends)
+
+    feed = Feed(cast("Client", Ending()), {}, 1)
+    with pytest.raises(ApiError, match="may not"):
+        list(feed._events({}))
+    assert asked_after == ["", "1", "11"]
+
+
+def test_top_waits_for_a_pod_that_is_being_replaced(
+    cluster: ApiServer, here: list[str], tmp_path: Path
+) -> None:
+    """But not for a right that is missing."""
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    command = [sys.executable, "-m", "flowvis.cli.flowctl", *here, "top", "--since", "10m"]
+
+    def until(what: Path, text: str, times: int) -> None:
+        block_until(lambda: what.read_text().count(text) >= times, errors.read_text)
+
+    with out.open("wb") as file, errors.open("wb") as said:
+        watching = subprocess.Popen(
+            [*command, "--watch", "50ms", "-o", "csv"], stdout=file, stderr=said
+        )
+    try:
+        until(out, "src.workload", 1)
+        (gone,) = cluster.ports
+        port = cluster.ports.pop(gone)
+        cluster.pods = []
+        until(errors, "there is none", 2)
+        shown = out.read_text().count("src.workload")
+        cluster.pods, cluster.ports = [pod("d-next")], {("d-next", 10348): port}
+        until(out, "src.workload", shown + 2)
+        cluster.forbidden = {"portforward"}
+        assert watching.wait(PATIENCE_S) == 1
+        assert "you may not forward port" in errors.read_text()
+    finally:
+        watching.kill()
+        watching.wait()

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from flowvis.aggregator.api.control import check_owner
-from flowvis.errors import FlowvisError, SettingsError, SystemRefused
+from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
 
 TIMEOUT_S = 300  # a query may take its time
 SILENT_S = 60.0  # a stream says every 15 s that it is alive: nobody is there any more
@@ -25,7 +25,7 @@ MAX_ERROR_BYTES = 64 << 10
 PIECE_BYTES = 64 << 10
 MAX_LINE_BYTES = 64 << 20  # of a stream: a few hundred records
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-UNAUTHENTICATED, MISSING = 401, 404
+UNAUTHENTICATED, FORBIDDEN, MISSING = 401, 403, 404
 
 
 class Refused(FlowvisError):
@@ -54,6 +54,15 @@ class Refused(FlowvisError):
         if not self.filter_text or not isinstance(position, int):
             return None
         return position, length if isinstance(length, int) else 0
+
+
+def passes(error: FlowvisError) -> bool:
+    """Whether the same may be answered in a while, as nobody is there now, or can answer."""
+    if isinstance(error, Refused):
+        return error.passing
+    if isinstance(error, ApiError):
+        return error.status not in {UNAUTHENTICATED, FORBIDDEN}
+    return isinstance(error, SystemRefused)
 
 
 class Way(Protocol):

@@ -8,12 +8,13 @@ import http.client
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flowvis.cli.client import CONNECT_S, bearing
 from flowvis.cli.tunnel import Tunnel
-from flowvis.errors import ApiError, SettingsError, SystemRefused
+from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
 from flowvis.runtime.extras import extra
 from flowvis.runtime.trust import trusting_only
 
@@ -22,6 +23,15 @@ LABEL = f"app.kubernetes.io/name={NAME}"
 CA_CONFIG_MAP, CA_KEY = "flow-aggregator-ca", "ca.crt"
 PORT_NAME, PORT = "api", 10348
 FORBIDDEN, MISSING = 403, 404
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where an aggregator is, and whom to trust there."""
+
+    pod: str
+    port: int
+    trusted: ssl.SSLContext
 
 
 class Cluster:
@@ -51,7 +61,7 @@ class Cluster:
         self._configuration = configuration
         self._core: Any = client.CoreV1Api(client.ApiClient(configuration))
         self._given_token = token
-        self._found: tuple[str, int, ssl.SSLContext] | None = None
+        self._found: _Found | None = None
         self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"
         self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
         self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
@@ -89,47 +99,63 @@ class Cluster:
         """Return a connection through a forwarded port. SystemRefused says what is not there."""
         return _Forwarded(self, timeout_s)
 
-    def tunnel(self) -> Tunnel:
-        """Have the port of the API forwarded."""
-        if self._found is None:
-            self._found = *self._pod(), self._trusted()
-        pod, port, _ = self._found
-        from kubernetes.stream import ws_client
+    def session(self) -> tuple[Tunnel, ssl.SSLSocket]:
+        """Begin TLS with the aggregator at the end of a tunnel.
 
-        websockets: Any = ws_client
-        known = self._authorization()
-        headers = {"authorization": known} if known else {}
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/portforward"
-        with self._asking(f"forward port {port} of Pod {self.namespace}/{pod}"):
-            url = websockets.get_websocket_url(
-                f"{self._configuration.host}{path}", [("ports", port)]
-            )
-            return Tunnel(websockets.create_websocket(self._configuration, url, headers))
+        Who asks for long outlives what it found: the Pod is replaced, another replica receives, the
+        CA is the next one. So what leads nowhere is looked for once more.
+        """
+        known = self._found
+        try:
+            return self._session(known or self._find())
+        except (FlowvisError, OSError):
+            self._found = None
+            if known is None:
+                raise
+        return self._session(self._find())
 
-    def session(self, tunnel: Tunnel) -> ssl.SSLSocket:
-        """Begin TLS with the aggregator at the end of a tunnel."""
-        if self._found is None:
-            raise RuntimeError("a session without a tunnel")
-        pod, port, context = self._found
+    def _find(self) -> _Found:
+        self._found = found = _Found(*self._pod(), self._trusted())
+        return found
+
+    def _session(self, found: _Found) -> tuple[Tunnel, ssl.SSLSocket]:
+        tunnel = self._tunnel(found)
         tunnel.sock.settimeout(CONNECT_S)
         try:
-            return context.wrap_socket(tunnel.sock, server_hostname=self.server_name)
+            return tunnel, found.trusted.wrap_socket(tunnel.sock, server_hostname=self.server_name)
         except OSError as error:
             tunnel.sock.close()
             tunnel.join()
             if tunnel.problem:
                 raise SystemRefused(
-                    f"Pod {self.namespace}/{pod} takes nothing on port {port}: {tunnel.problem}"
+                    f"Pod {self.namespace}/{found.pod} takes nothing on port {found.port}: "
+                    f"{tunnel.problem}"
                 ) from error
             raise
+
+    def _tunnel(self, found: _Found) -> Tunnel:
+        """Have the port of the API forwarded."""
+        from kubernetes.stream import ws_client
+
+        websockets: Any = ws_client
+        known = self._authorization()
+        headers = {"authorization": known} if known else {}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{found.pod}/portforward"
+        with self._asking(f"forward port {found.port} of Pod {self.namespace}/{found.pod}"):
+            url = websockets.get_websocket_url(
+                f"{self._configuration.host}{path}", [("ports", found.port)]
+            )
+            return Tunnel(websockets.create_websocket(self._configuration, url, headers))
 
     def _pod(self) -> tuple[str, int]:
         """Find the Pod that is ready, and the port of its API."""
         with self._asking(f"list the Pods of namespace {self.namespace}"):
             pods = self._core.list_namespaced_pod(self.namespace, label_selector=LABEL).items
         running = [pod for pod in pods if pod.status.phase == "Running"]
-        ready = [pod for pod in running if _ready(pod.status.conditions or ())]
-        for pod in (*ready, *running):
+        # One that is being deleted says that it is ready as long as it goes on stopping.
+        staying = [pod for pod in running if pod.metadata.deletion_timestamp is None]
+        ready = [pod for pod in staying if _ready(pod.status.conditions or ())]
+        for pod in (*ready, *staying, *running):
             ports = [
                 port.container_port
                 for container in pod.spec.containers
@@ -187,8 +213,7 @@ class _Forwarded(http.client.HTTPConnection):
         self._tunnel: Tunnel | None = None
 
     def connect(self) -> None:
-        self._tunnel = self._cluster.tunnel()
-        self.sock = self._cluster.session(self._tunnel)
+        self._tunnel, self.sock = self._cluster.session()
         self.sock.settimeout(self._answer_s)
 
     def close(self) -> None:

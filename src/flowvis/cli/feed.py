@@ -13,8 +13,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flowvis.cli import completeness
-from flowvis.cli.client import Client, Event, Refused
-from flowvis.errors import SystemRefused
+from flowvis.cli.client import Client, Event, Refused, passes
+from flowvis.errors import FlowvisError
 from flowvis.runtime.visible import visible
 
 Record = Mapping[str, Any]
@@ -203,9 +203,9 @@ class Feed:
                 for event in self._client.events("api/v1/stream", query, after):
                     after, tries = event.id, 0
                     yield event
-            except SystemRefused as error:
+            except FlowvisError as error:
                 tries += 1
-                if tries > RETRIES or not after:
+                if tries > RETRIES or not (after and passes(error)):
                     raise
                 _say(f"{error}; going on")
                 time.sleep(min(2**tries / 4, 10))

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from flowvis.cli import completeness, tables
 from flowvis.cli.amounts import amount, change, share
-from flowvis.cli.client import Client, Refused
+from flowvis.cli.client import Client, passes
 from flowvis.cli.command import Commands, Connect, add_command, add_output, count
 from flowvis.cli.layout import Column, Layout
 from flowvis.cli.question import add_question, asked, compared
 from flowvis.cli.rows import write_table
-from flowvis.errors import SystemRefused
+from flowvis.errors import FlowvisError
 from flowvis.runtime.durations import parse_duration
 from flowvis.runtime.visible import visible, visible_json
 
@@ -118,8 +118,8 @@ def _again(client: Client, query: Mapping[str, str], form: str) -> None:
     """Show what is now; an aggregator, or its store, that is away may come back."""
     try:
         document = client.get("api/v1/query", query)
-    except (SystemRefused, Refused) as error:
-        if isinstance(error, Refused) and not error.passing:
+    except FlowvisError as error:
+        if not passes(error):
             raise
         print(f"flowctl: {visible(str(error))}", file=sys.stderr)
         return

@@ -1,6 +1,7 @@
 """flowctl asks the aggregator of a cluster, through a port that the API server forwards."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from flowvis.cli import cluster as cluster_module
 from flowvis.cli.client import Client, Event
 from flowvis.cli.cluster import Cluster
 from flowvis.cli.feed import Feed
@@ -139,6 +141,21 @@ def test_errors_name_what_is_not_there(
     assert "takes nothing on port 10349: connection refused" in error(*here)
     cluster.pods = []
     assert "there is none (Pods with app.kubernetes.io/name=flow-aggregator)" in error(*here)
+
+
+def test_an_api_server_that_does_not_answer(
+    tmp_path: Path, here: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one behind a load balancer that takes connections for nobody."""
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (tmp_path / "config").write_text(ApiServer("t", NAMESPACE, url=url).kubeconfig())
+        found: list[int] = []
+        asking = threading.Thread(target=lambda: found.append(main([*here, "status"])), daemon=True)
+        asking.start()
+        asking.join(PATIENCE_S)
+        assert found == [1]
 
 
 def test_the_token_goes_to_the_aggregator_alone(

@@ -150,7 +150,10 @@ class Cluster:
     def _pod(self) -> tuple[str, int]:
         """Find the Pod that is ready, and the port of its API."""
         with self._asking(f"list the Pods of namespace {self.namespace}"):
-            pods = self._core.list_namespaced_pod(self.namespace, label_selector=LABEL).items
+            listed = self._core.list_namespaced_pod(
+                self.namespace, label_selector=LABEL, _request_timeout=CONNECT_S
+            )
+        pods = listed.items
         running = [pod for pod in pods if pod.status.phase == "Running"]
         # One that is being deleted says that it is ready as long as it goes on stopping.
         staying = [pod for pod in running if pod.metadata.deletion_timestamp is None]
@@ -173,7 +176,9 @@ class Cluster:
         """Return whom to trust: the CA that the aggregator publishes."""
         name = f"{self.namespace}/{CA_CONFIG_MAP}"
         with self._asking(f"read the ConfigMap {name}, which has the aggregator's CA"):
-            item = self._core.read_namespaced_config_map(CA_CONFIG_MAP, self.namespace)
+            item = self._core.read_namespaced_config_map(
+                CA_CONFIG_MAP, self.namespace, _request_timeout=CONNECT_S
+            )
         text = (item.data or {}).get(CA_KEY, "")
         try:
             return trusting_only(text)

@@ -130,6 +130,26 @@ def test_fragments_of_another_datagram_of_their_number_are_no_part_of_it() -> No
     assert got == [message(3)] * 61 + [message(2, 700)]
 
 
+def test_a_datagram_that_went_through_several_interfaces_is_one() -> None:
+    """As in a capture on all of a node's: there each comes in by one and goes out by another."""
+    at_ns, link, sent = 1_700_000_000 * 10**9, 101, [message(each) for each in range(3)]
+    copies = [
+        Packet(at_ns + 40_000_000 * each + later, link, bytes(datagram(sent[each], sport)))
+        for each in range(3)
+        for later in (0, 30_000, 70_000)
+        for sport in (4000, 4001)
+    ]
+    messages = Messages()
+    got = list(messages.of(copies))
+    assert [each.data for each in got] == [data for data in sent for _ in range(2)]
+    assert messages.left_out == {"copies": 12}
+    again = Messages()  # who says the same later says it
+    packets = [
+        Packet(at_ns + second * 10**9, link, bytes(datagram(sent[0]))) for second in range(4)
+    ]
+    assert [each.data for each in again.of(packets)] == [sent[0]] * 4
+
+
 def test_what_is_no_ipfix_is_left_out_and_named() -> None:
     noise = [
         b"",

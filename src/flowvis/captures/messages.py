@@ -1,7 +1,8 @@
 """The IPFIX messages in a capture, session by session, in the order in which they were complete.
 
 Over UDP a message is in its datagram; over TCP segments are put in their order first. What is no
-IPFIX is left out, and counted by what it looks like.
+IPFIX is left out, and counted by what it looks like. So are copies of a datagram: a capture on all
+interfaces has one of each that it went through.
 """
 
 import struct
@@ -19,10 +20,13 @@ MOST_STREAMS = 65_536
 MOST_HELD = 256 << 20  # bytes of all streams: more, and the one that is silent longest is over
 MOST_AHEAD = 4 << 20  # bytes of a stream that are kept while some before them are missing
 
+COPY_NS = 10**9  # within which the same datagram is a copy; its time is in each message, in seconds
+MOST_LATELY = 1 << 16  # datagrams of that time that are known
+
 _BEGINNING = HEADER.size + SET.size  # bytes that tell whether a message begins
 _EMPTY = struct.pack("!HH", VERSION, HEADER.size)  # a message without sets
 
-TLS, GAPS, NETFLOW = "tls", "gaps", "netflow"
+TLS, GAPS, NETFLOW, COPIES = "tls", "gaps", "netflow", "copies"
 """Why something was left out."""
 
 
@@ -46,6 +50,8 @@ class Messages:
         self._streams: OrderedDict[Endpoints, _Stream] = OrderedDict()
         """The one that is silent longest first."""
         self._held = 0
+        self._lately: OrderedDict[int, int] = OrderedDict()
+        """By hashes of datagrams, the oldest first: when they were captured."""
 
     @property
     def truncated(self) -> int:
@@ -66,7 +72,9 @@ class Messages:
     def _of(self, segment: Segment) -> Iterator[Captured]:
         if segment.endpoints.protocol == UDP:
             found = whole(segment.data)
-            if found is not None:
+            if found is not None and self._is_copy(segment):
+                self.left_out[COPIES] += 1
+            elif found is not None:
                 yield Captured(segment.time_ns, segment.endpoints, found)
             elif segment.data[:2] in {b"\0\x05", b"\0\x09"} and len(segment.data) >= 20:
                 self.left_out[NETFLOW] += 1
@@ -85,6 +93,18 @@ class Messages:
         self._leave_out(TLS, stream.encrypted and not before)
         while len(self._streams) > MOST_STREAMS or self._held > MOST_HELD:
             yield from self._end(next(iter(self._streams)), segment.time_ns)
+
+    def _is_copy(self, segment: Segment) -> bool:
+        """Whether the same was captured a moment ago, between the same ends."""
+        key = hash((segment.endpoints, segment.data))
+        before_ns = self._lately.get(key)
+        if before_ns is not None and abs(segment.time_ns - before_ns) < COPY_NS:
+            return True
+        self._lately[key] = segment.time_ns
+        self._lately.move_to_end(key)
+        if len(self._lately) > MOST_LATELY:
+            self._lately.popitem(last=False)
+        return False
 
     def _end(self, endpoints: Endpoints, time_ns: int) -> Iterator[Captured]:
         """Yield what a stream still has; what it lacks does not come any more."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowvis.captures.files import read_packets
-from flowvis.captures.messages import GAPS, NETFLOW, TLS, Captured, Messages
+from flowvis.captures.messages import COPIES, GAPS, NETFLOW, TLS, Captured, Messages
 from flowvis.captures.packets import Endpoints
 from flowvis.cli.command import Commands, Connect
 from flowvis.errors import SystemRefused
@@ -48,6 +48,7 @@ WHY = {
     "with aggregatorTransportProtocol: TCP or UDP)",
     GAPS: "streams of which bytes are missing, so some of their messages",
     NETFLOW: "datagrams of NetFlow 5 or 9",
+    COPIES: "copies of datagrams, which a capture on all interfaces has of what goes through",
 }
 
 

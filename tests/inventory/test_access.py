@@ -86,6 +86,58 @@ def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_a_token_in_a_file_of_its_own_is_read_for_each_request(tmp_path: Path) -> None:
+    """As one that is replaced each hour; programs end files with a line."""
+    (tmp_path / "token").write_text("one\n")
+    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", {"tokenFile": "token"})
+    access = Kubeconfig(path)
+    assert access.authorization() == "Bearer one"
+    (tmp_path / "token").write_text("two")
+    assert access.authorization() == "Bearer two"
+    for bad in ("", "\n"):  # it is being written
+        (tmp_path / "token").write_text(bad)
+        assert access.authorization() == "Bearer two"
+    (tmp_path / "token").unlink()
+    assert access.authorization() == "Bearer two"
+    (tmp_path / "token").write_text("")
+    with pytest.raises(ApiError, match="token: empty"):
+        Kubeconfig(path).authorization()
+
+
+def test_a_kubeconfig_that_changes_is_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when its certificates are renewed in it; until it is good what it had before counts."""
+    cas = [issue_ca(f"cluster {number}") for number in range(2)]
+
+    def write(number: int) -> Path:
+        trust = {"certificate-authority-data": base64.b64encode(pem(cas[number])).decode()}
+        url = f"https://127.0.0.1:{number + 1}"
+        return kubeconfig(tmp_path / "config", url, {"token": f"t{number}"}, **trust)
+
+    def trusted() -> set[str]:
+        context = access.context()
+        assert context is not None
+        return {str(ca["subject"]) for ca in context.get_ca_certs() if "cluster" in str(ca)}
+
+    access = Kubeconfig(write(0))
+    assert access.authorization() == "Bearer t0"
+    before, context = trusted(), access.context()
+    good = write(1).read_text()
+    for bad in ("", good[:40], "users: 7", "{}"):
+        (tmp_path / "config").write_text(bad)
+        for _ in range(2):
+            assert access.authorization() == "Bearer t0"
+            assert access.context() is context
+    assert caplog.text.count("what it had before counts") == 4
+    assert "t0" not in caplog.text
+    write(1)
+    assert access.authorization() == "Bearer t1"
+    assert access.url == "https://127.0.0.1:2"
+    assert len(trusted()) == 1
+    assert trusted() != before
+
+
 @pytest.mark.parametrize(
     ("name", "trust"),
     [
@@ -185,6 +237,10 @@ def test_a_kubeconfig_with_a_plugin_that_gives_tokens(tmp_path: Path) -> None:
 def test_kubeconfigs_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"kubeconfig: .*absent"):
         Kubeconfig(tmp_path / "absent")
+    for odd in ("{", "a", "[]", "clusters: 5"):
+        (tmp_path / "odd").write_text(odd)
+        with pytest.raises(SettingsError, match=r"kubeconfig: .*odd: is no kubeconfig"):
+            Kubeconfig(tmp_path / "odd")
     (tmp_path / "empty").write_text("{}")
     with pytest.raises(SettingsError, match=r"kubeconfig: .*empty"):
         Kubeconfig(tmp_path / "empty")

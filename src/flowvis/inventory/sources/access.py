@@ -6,15 +6,22 @@ client, which knows every kind (exec plugins, OIDC, certificates); it is importe
 costs 18 MB.
 """
 
+import contextlib
+import logging
 import ssl
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+
+import yaml
 
 from flowvis.errors import ApiError, SettingsError
 from flowvis.runtime.extras import extra
 from flowvis.runtime.options import POD
 from flowvis.runtime.trust import trusting_only
+
+log = logging.getLogger(__name__)
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_TOKEN_BYTES = 64 << 10  # HTTP servers take no longer headers
@@ -75,33 +82,88 @@ class InCluster:
 
 
 class Kubeconfig:
-    """Access as kubectl has it, by the current context of a kubeconfig."""
+    """Access as kubectl has it, by the current context of a kubeconfig.
+
+    It is read again when it has changed, as whoever renews certificates or tokens in it does not
+    know of us; what is no good changes nothing.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        self._written = b""
+        self._bad: bytes | None = None
+        """What it had last that could not be used."""
+        self._context: ssl.SSLContext | None = None
+        self._seen: list[bytes] | None = None
+        self._token = ""
+        """The last one of its token file."""
+        self._lock = threading.Lock()  # requests ask for access in threads
+        self._take(self._content())
+
+    def authorization(self) -> str:
+        """Return the token: that of its file, or the client's, which it renews when it expired."""
+        with self._lock:
+            self._read_again()
+            if self._token_file is not None:
+                return f"Bearer {self._file_token(self._token_file)}"
+            try:
+                settings = self._configuration.auth_settings()
+            except Exception as error:  # plugins and identity providers fail in their own ways
+                raise ApiError(f"{self._path}: no token: {error}") from error
+            return str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
+
+    def _content(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except OSError as error:
+            raise _unusable(self._path, error.strerror or "") from error
+
+    def _read_again(self) -> None:
+        """Take what the file has now, where that is new; each bad content is said once."""
+        with contextlib.suppress(SettingsError):
+            content = self._content()
+            if content == self._written:
+                return
+            try:
+                self._take(content)
+            except SettingsError as error:
+                if content != self._bad:
+                    log.warning("%s; what it had before counts", error)
+                self._bad = content  # and perhaps it was being written: it is tried again
+
+    def _take(self, content: bytes) -> None:
+        """Use what the file has; SettingsError, and nothing changed, if that cannot be used."""
         with extra("people", "inventory.kubernetes.kubeconfig"):
             from kubernetes.client.configuration import Configuration
             from kubernetes.config import load_kube_config
             from kubernetes.config.config_exception import ConfigException
 
-        self._path = path
-        self._configuration: Any = Configuration()
+        configuration: Any = Configuration()
         load: Any = load_kube_config
         try:
-            load(str(path), client_configuration=self._configuration, persist_config=False)
+            load(str(self._path), client_configuration=configuration, persist_config=False)
+            token_file = _token_file(self._path, yaml.safe_load(content))
+            url = str(configuration.host).rstrip("/")
         except (ConfigException, OSError) as error:
-            raise SettingsError([f"inventory.kubernetes.kubeconfig: {path}: {error}"]) from error
-        self.url = str(self._configuration.host).rstrip("/")
-        self.server_name: str | None = self._configuration.tls_server_name or None
-        self._context: ssl.SSLContext | None = None
-        self._seen: list[bytes] = []
+            raise _unusable(self._path, str(error)) from error
+        except Exception as error:  # whatever the client did not expect
+            raise _unusable(self._path, f"is no kubeconfig: {error}") from error
+        self._written, self._configuration, self.url = content, configuration, url
+        self.server_name: str | None = configuration.tls_server_name or None
+        self._token_file, self._token, self._seen = token_file, "", None
 
-    def authorization(self) -> str:
-        """Return the token, which the client renews when it has expired."""
+    def _file_token(self, path: Path) -> str:
+        """Return the token in a file, the last one that was there while there is none."""
         try:
-            settings = self._configuration.auth_settings()
-        except Exception as error:  # plugins and identity providers fail in their own ways
-            raise ApiError(f"{self._path}: no token: {error}") from error
-        return str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
+            found = path.read_bytes()[:MAX_TOKEN_BYTES].decode("ascii", "replace").strip()
+        except OSError as error:
+            if not self._token:
+                raise ApiError(f"{path}: {error.strerror}: no token") from error
+            return self._token
+        self._token = found or self._token
+        if not self._token:
+            raise ApiError(f"{path}: empty: no token")
+        return self._token
 
     def context(self) -> ssl.SSLContext | None:
         """Trust the cluster's CA, and show our certificate if there is one.
@@ -140,3 +202,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ApiError(f"{path}: {error.strerror}; does the Pod mount its token?") from error
+
+
+def _unusable(kubeconfig: Path, problem: str) -> SettingsError:
+    text = " ".join(problem.split())
+    return SettingsError([f"inventory.kubernetes.kubeconfig: {kubeconfig}: {text}"])
+
+
+def _token_file(kubeconfig: Path, document: Any) -> Path | None:
+    """Return the file that the current context's user has its token in."""
+    contexts, users = (
+        {entry["name"]: entry.get(kind) or {} for entry in document.get(f"{kind}s") or ()}
+        for kind in ("context", "user")
+    )
+    user = users.get(contexts[document["current-context"]].get("user")) or {}
+    return kubeconfig.parent / user["tokenFile"] if user.get("tokenFile") else None

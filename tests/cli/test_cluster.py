@@ -105,6 +105,24 @@ def test_the_users_token_says_what_may_be_seen(
     assert "other" not in shown
 
 
+def test_a_token_in_a_file_of_its_own_may_end_with_a_line(
+    cluster: ApiServer, here: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(f"{cluster.token}\n")
+    (tmp_path / "config").write_text(cluster.kubeconfig(tokenFile=str(tmp_path / "token")))
+    assert main([*here, "map", "--since", "10m"]) == 0
+
+
+@pytest.mark.parametrize("text", ["{", "a", "[]", "clusters: 5"])
+def test_what_is_no_kubeconfig_is_said_in_a_line(
+    text: str, tmp_path: Path, here: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config").write_text(text)
+    assert main([*here, "status"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is no kubeconfig" in line
+
+
 @pytest.mark.parametrize(
     ("what", "text"),
     [

@@ -15,6 +15,7 @@ from typing import Any
 from flowvis.cli.client import CONNECT_S, bearing
 from flowvis.cli.tunnel import Tunnel
 from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
+from flowvis.inventory.sources.access import client_configuration
 from flowvis.runtime.extras import extra
 from flowvis.runtime.trust import trusting_only
 
@@ -42,20 +43,12 @@ class Cluster:
     ) -> None:
         """Read the kubeconfig; SettingsError where it cannot be used or has no such context."""
         with extra("people", "--context"):
-            from kubernetes import client, config
-            from kubernetes.config.config_exception import ConfigException
+            from kubernetes import client
 
         self.namespace = namespace
-        configuration = client.Configuration()
-        load: Any = config.load_kube_config
         try:
-            load(
-                str(kubeconfig) if kubeconfig else None,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-        except (ConfigException, OSError) as error:
+            configuration = client_configuration(kubeconfig, context)
+        except ValueError as error:
             raise SettingsError([f"kubeconfig: {error}"]) from error
         configuration.retries = False
         self._configuration = configuration

@@ -89,6 +89,9 @@ class Kubeconfig:
     """
 
     def __init__(self, path: Path) -> None:
+        with extra("people", "inventory.kubernetes.kubeconfig"):
+            import kubernetes  # noqa: F401  here its lack is said
+
         self._path = path
         self._written = b""
         self._bad: bytes | None = None
@@ -133,21 +136,12 @@ class Kubeconfig:
 
     def _take(self, content: bytes) -> None:
         """Use what the file has; SettingsError, and nothing changed, if that cannot be used."""
-        with extra("people", "inventory.kubernetes.kubeconfig"):
-            from kubernetes.client.configuration import Configuration
-            from kubernetes.config import load_kube_config
-            from kubernetes.config.config_exception import ConfigException
-
-        configuration: Any = Configuration()
-        load: Any = load_kube_config
         try:
-            load(str(self._path), client_configuration=configuration, persist_config=False)
+            configuration = client_configuration(self._path)
             token_file = _token_file(self._path, yaml.safe_load(content))
-            url = str(configuration.host).rstrip("/")
-        except (ConfigException, OSError) as error:
+        except (LookupError, TypeError, ValueError, yaml.YAMLError) as error:
             raise _unusable(self._path, str(error)) from error
-        except Exception as error:  # whatever the client did not expect
-            raise _unusable(self._path, f"is no kubeconfig: {error}") from error
+        url = str(configuration.host).rstrip("/")
         self._written, self._configuration, self.url = content, configuration, url
         self.server_name: str | None = configuration.tls_server_name or None
         self._token_file, self._token, self._seen = token_file, "", None
@@ -202,6 +196,43 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ApiError(f"{path}: {error.strerror}; does the Pod mount its token?") from error
+
+
+def client_configuration(path: Path | None, context: str | None = None) -> Any:
+    """Return what the `kubernetes` client makes of a kubeconfig, by default of kubectl's.
+
+    ValueError says what is wrong with it: the client itself raises what Python does at whatever it
+    did not expect.
+    """
+    from kubernetes.client.configuration import Configuration
+    from kubernetes.config import load_kube_config
+    from kubernetes.config.config_exception import ConfigException
+
+    configuration: Any = Configuration()
+    load: Any = load_kube_config
+    try:
+        load(
+            str(path) if path else None,
+            context=context,
+            client_configuration=configuration,
+            persist_config=False,
+        )
+        str(configuration.host).encode("ascii")
+    except (ConfigException, OSError) as error:
+        raise ValueError(str(error)) from error
+    except Exception as error:
+        raise ValueError(f"is no kubeconfig: {' '.join(str(error).split())}") from error
+    renew = configuration.refresh_api_key_hook
+
+    def renew_token(known: Any) -> None:
+        """Have the client renew its token, which no header may have with the end of a line."""
+        if renew is not None:
+            renew(known)
+            known.refresh_api_key_hook = renew_token  # which it has set anew
+        known.api_key = {name: str(token).strip() for name, token in known.api_key.items()}
+
+    configuration.refresh_api_key_hook = renew_token
+    return configuration
 
 
 def _unusable(kubeconfig: Path, problem: str) -> SettingsError:

@@ -219,6 +219,25 @@ def test_a_node_at_an_address_that_only_its_exporter_knows() -> None:
     assert (row["octetDeltaCount"], row["octetDeltaCountFromDestinationNode"]) == (7000, 6900)
 
 
+def test_an_address_of_a_node_that_is_gone_is_anybodys() -> None:
+    """As in a cloud, which gives it to a machine outside of the cluster next."""
+    inventory = pools()
+    gone = node("n3", "192.0.2.3")
+    inventory.upsert(gone, START_MS)
+    of_node = {"sourceIP": "192.0.2.3", "destinationIP": "10.96.0.1", "sourceNodeName": "n3"}
+    caller = destination_half(client="192.0.2.3", flowStartMilliseconds=START_MS + 4, **counted(9))
+    for there in (True, False):
+        table = Pipe(inventory)
+        table.add(of_node)
+        table.due()
+        if not there:
+            inventory.delete(gone, START_MS)
+        table.add(caller)
+        waits = table.due() == []
+        assert waits == there  # for what the node itself says of it
+    assert Pipe(Inventory())._endpoints._is_node_there("n1")  # who has no objects knows no better
+
+
 def test_reported_nodes_are_bounded_and_the_newest_report_counts() -> None:
     reported = ReportedNodes(max_addresses=4)
     strings = StringTable()

@@ -50,7 +50,9 @@ class Endpoints:
         there = self._pod_nodes(pods, batch.strings)
         to, come = (np.flatnonzero((pods == NONE) & which) for which in (away, ~away))
         there[to] = self._forwarding(batch, rows[to], far.take(to, axis=0))
-        there[come] = self._reported.find(far.take(come, axis=0), batch.strings)
+        there[come] = self._reported.find(
+            far.take(come, axis=0), batch.strings, self._is_node_there
+        )
         found = np.flatnonzero(there != 0)
         if not len(found):
             return batch
@@ -87,6 +89,10 @@ class Endpoints:
             types[rows],
         )
         batch["flowType"] = types
+
+    def _is_node_there(self, name: str) -> bool:
+        """Whether a node has an object; any name may be one's where no node has."""
+        return self._inventory.node(name) is not None or not self._inventory.nodes.objects
 
     def _forwarding(
         self, batch: Batch, rows: NDArray[np.int64], addresses: NDArray[np.uint8]

@@ -4,6 +4,8 @@ An exporter knows all addresses of its node, and names the node at them; each ku
 bring the gateway of its Pods. So what the other nodes see come from there is known as well.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,13 +45,24 @@ class ReportedNodes:
         self._number_at[slots] = np.array(numbers, dtype=np.int32)[places]
         self._number_at[-1] = 0
 
-    def find(self, addresses: NDArray[np.uint8], strings: Strings) -> NDArray[np.uint32]:
-        """Return the codes of the names of the nodes that addresses are of; 0 where of none."""
+    def find(
+        self,
+        addresses: NDArray[np.uint8],
+        strings: Strings,
+        is_there: Callable[[str], bool] = lambda _: True,
+    ) -> NDArray[np.uint32]:
+        """Return the codes of the names of the nodes that addresses are of; 0 where of none.
+
+        The address of a node that is not there any more may be anybody's.
+        """
         numbers = self._number_at[self._index.find(addresses)]
         if not numbers.any():
             return np.zeros(len(addresses), dtype=np.uint32)
         used, places = np.unique(numbers, return_inverse=True)
-        codes = [strings.intern(self._names[number]) for number in used.tolist()]
+        names = (self._names[number] for number in used.tolist())
+        codes = [
+            strings.intern(name) if is_there(name.decode(errors="replace")) else 0 for name in names
+        ]
         return np.array(codes, dtype=np.uint32)[places]
 
     def _forget(self) -> None:

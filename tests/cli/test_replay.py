@@ -257,6 +257,12 @@ def test_nothing_to_send_is_said(
     writer.close()
     assert main(["replay", str(hello), "--dry-run"]) == 1
     assert "left out: 1 streams in TLS" in capsys.readouterr().err
+    writer = PcapWriter(str(hello), linktype=105)  # of a wireless interface
+    for _ in range(3):
+        writer.write(bytes(60))
+    writer.close()
+    assert main(["replay", str(hello), "--dry-run"]) == 1
+    assert "left out: 3 packets of a link of type 105" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

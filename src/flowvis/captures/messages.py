@@ -58,6 +58,11 @@ class Messages:
         """Packets that were not captured whole."""
         return self._segments.truncated
 
+    @property
+    def unread(self) -> Counter[int]:
+        """Packets of links that cannot be read, by their LINKTYPE_...."""
+        return self._segments.unread
+
     def of(self, packets: Iterable[Packet]) -> Iterator[Captured]:
         """Yield the messages of packets."""
         time_ns = 0

@@ -1,7 +1,7 @@
 """From a captured frame to what TCP and UDP carry: link, IP, fragments."""
 
 import struct
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -17,6 +17,7 @@ _RAW, _LOOP, _SLL2 = {12, 14, 101, 228, 229}, {0, 108}, 276
 """LINKTYPE_...: what a capture on an interface of these kinds has."""
 _TAGGED = {1: 12, 113: 14}
 """Ethernet and SLL: where the EtherType is, or tags of VLANs before it."""
+_KNOWN = {*_RAW, *_LOOP, _SLL2, *_TAGGED}
 _IPV4, _IPV6, _VLANS = 0x0800, 0x86DD, {0x8100, 0x88A8, 0x9100}
 _IPV4_HEADER = struct.Struct("!BxHHHxBxx4s4s").unpack_from
 _IPV6_HEADER = struct.Struct("!4xHBx16s16s").unpack_from
@@ -56,10 +57,15 @@ class Segments:
         self._time_ns = 0
         self.truncated = 0
         """Packets that were not captured whole: of these the rest is missing."""
+        self.unread: Counter[int] = Counter()
+        """Packets of links of which we know no header, by their LINKTYPE_...."""
         self._fragments: OrderedDict[tuple[bytes, bytes, int, int], _Datagram] = OrderedDict()
 
     def of(self, packet: Packet) -> Iterator[Segment]:
         """Yield the segment of a packet, if it has one, or is the last fragment of one."""
+        if packet.link not in _KNOWN:
+            self.unread[packet.link] += 1
+            return
         found = _network(packet)
         if found is None:
             return
@@ -160,11 +166,9 @@ def _network(packet: Packet) -> tuple[int, bytes] | None:
         kind, at = int.from_bytes(data[at : at + 2]), at + 2
     elif link == _SLL2:
         kind, at = int.from_bytes(data[:2]), 20
-    elif link in _RAW or link in _LOOP:
+    else:
         at = 4 if link in _LOOP else 0
         kind = {4: _IPV4, 6: _IPV6}.get(data[at] >> 4 if len(data) > at else 0, 0)
-    else:
-        return None
     return (kind, data[at:]) if kind in {_IPV4, _IPV6} else None
 
 

@@ -102,6 +102,9 @@ def run(options: argparse.Namespace) -> int:
     for why, count in messages.left_out.items():
         if count:
             print(f"left out: {count} {WHY[why]}", file=sys.stderr)
+    for link, count in messages.unread.items():
+        text = f"packets of a link of type {link}, which is not read: of Ethernet, Linux and IP are"
+        print(f"left out: {count} {text}", file=sys.stderr)
     if messages.truncated:
         text = "packets were not captured whole: capture with a snap length of 65535"
         print(f"left out: {messages.truncated} {text}", file=sys.stderr)

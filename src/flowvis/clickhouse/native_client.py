@@ -7,6 +7,7 @@ compressed bytes straight from the columns.
 import errno
 import logging
 import socket
+import ssl
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from flowvis.clickhouse.schema.lz4_blocks import lz4_blocks
 from flowvis.clickhouse.schema.native_block import Block, frames
 from flowvis.clickhouse.store import REJECTIONS
 from flowvis.errors import StoreError
+from flowvis.runtime.trust import trusting_each
 
 # The driver logs with tracebacks what it also raises, and we report that.
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
@@ -115,6 +117,10 @@ class BoundedConnection(Connection):  # type: ignore[misc]  # as above
 
     def _create_socket(self, host: str, port: int) -> BoundedSocket:
         return BoundedSocket(super()._create_socket(host, port), self._answer_bytes)
+
+    def _create_ssl_context(self, options: dict[str, Any]) -> ssl.SSLContext:
+        context: ssl.SSLContext = super()._create_ssl_context(options)
+        return trusting_each(context)
 
     def disconnect(self) -> None:
         """Close the socket, from another thread as well.

@@ -1,6 +1,20 @@
 """Whom a TLS client trusts."""
 
 import ssl
+from typing import TypeVar
+
+C = TypeVar("C", bound=ssl.SSLContext)
+
+
+def trusting_each(context: C) -> C:
+    """Have a context trust each certificate that it was given, a root or not.
+
+    OpenSSL by itself wants the way to a root, of which a file may have only the CA below: that
+    alone is what cert-manager writes for an issuer that others signed. Programs in Go trust it so,
+    and Python from 3.13 on.
+    """
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def trusting_only(text: str) -> ssl.SSLContext:
@@ -10,4 +24,4 @@ def trusting_only(text: str) -> ssl.SSLContext:
     """
     if not text:
         raise ValueError("empty")
-    return ssl.create_default_context(cadata=text)
+    return trusting_each(ssl.create_default_context(cadata=text))

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from flowvis.errors import SettingsError
 from flowvis.ipfix.acknowledgement import PROTOCOL
+from flowvis.runtime.trust import trusting_each
 from flowvis.transport.channel import GRPC
 from flowvis.transport.validity import end_s
 
@@ -102,7 +103,7 @@ class TlsFiles:
         elif ca is not None:
             try:
                 with _in_memory(ca) as path:
-                    context.load_verify_locations(cafile=path)
+                    trusting_each(context).load_verify_locations(cafile=path)
             except OSError as error:
                 raise SettingsError([f"tls.ca: {self.ca}: {_reason(error)}"]) from error
         if certificate is not None and key is not None:

@@ -3,7 +3,8 @@
 import { signal } from "@preact/signals";
 
 export interface Missing {
-  node: string;
+  node: string | null;
+  cluster: string | null;
   stage: string;
   reason: string;
   records: number;

@@ -427,3 +427,31 @@ async def test_an_answer_says_what_is_missing_of_what_it_compares_with(
                     (each["records"], each["from"] // 1000 - day_s, each["to"] // 1000 - day_s)
                     for each in found["answer"]["missing"]
                 ] == expected
+
+
+async def test_of_clusters_that_a_question_is_not_about_nothing_is_said(
+    store: Store, tmp_path: Path
+) -> None:
+    begin_s = NOW_S - 60 * 86_400
+    for cluster, seconds, lost in (("east", 900, 4), ("west", 300, 5)):
+        entries = [
+            BookEntry("collector", What.RECEIVED, 9),
+            BookEntry("exporter", What.LOST, lost, node="node-1"),
+        ]
+        batch_id = BatchId(f"w-{cluster}", begin_s + seconds)
+        store.keep(Page(batch_id, seconds, entries, cluster))
+    asking = {"since": str(begin_s * 1000), "to": str((begin_s + 900) * 1000)}
+    east, west = ("east", "lost", 4), [("west", "no-books", None), ("west", "lost", 5)]
+    sam = Caller("sam", Visibility.of(["shop"], "east"))
+    for caller, chosen, expected in (
+        (LOCAL, "", [west[0], east, west[1]]),
+        (LOCAL, "cluster = east", [east]),
+        (LOCAL, "dst.port = 443 and cluster in (west, north)", west),
+        (LOCAL, "cluster = east or dst.port = 443", [west[0], east, west[1]]),
+        (sam, "", [east]),
+    ):
+        async with asked(tmp_path, of(store), caller=caller) as ask:
+            for what in ("query", "graph", "flows"):
+                _, found = await ask(what, filter=chosen, **asking)
+                missing = found["answer"]["missing"]
+                assert [(m["cluster"], m["reason"], m["records"]) for m in missing] == expected

@@ -1,12 +1,15 @@
 """The aggregator over Debian's clickhouse-server, which goes away and comes back."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from clickhouse.server import Server
+from flowvis.clickhouse.schema.books import BookEntry, Page, What
+from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import StoreSettings, open_store
 from waiting import block_until
 
@@ -164,11 +167,17 @@ def test_questions_and_the_history_of_the_books(server: Server, tmp_path: Path) 
         assert len(page["rows"]) == 1
         drawn = aggregator.control.get("api/v1/graph", {"from": "-1d", "source": "src.pod"})
         assert sum(edge["octets"] for edge in drawn["edges"]) == 10_000
+        store = open_store(StoreSettings(server.url))
+        entry = BookEntry("collector", What.RECEIVED, 1)
+        store.keep(Page(BatchId("other", int(time.time()) - 600), 60, [entry], "west"))
+        for chosen, silent in (("", ["west"]), ("cluster = east", [])):
+            asking = {"from": "-15m", "measure": "records", "filter": chosen}
+            missing = aggregator.control.get("api/v1/query", asking)["answer"]["missing"]
+            assert [m["cluster"] for m in missing if m["reason"] == "no-books"] == silent
         assert aggregator.stop() == 0
-    store = open_store(StoreSettings(server.url))
     kept = store.query(
-        "SELECT stage, what, reason, sum(records) FROM flow_books WHERE node = ''"
-        " GROUP BY stage, what, reason"
+        "SELECT stage, what, reason, sum(records) FROM flow_books"
+        " WHERE node = '' AND clusterUUID = 'east' GROUP BY stage, what, reason"
     )
     store.close()
     books = {(stage, what, reason): records for stage, what, reason, records in kept.rows}

@@ -21,6 +21,7 @@ from waiting import PATIENCE_S, until
 
 from .asking import carry_out
 from .conftest import MakeStore, admin
+from .paged import CASES, Paged, keep_pages
 from .samples import flows
 
 T0 = 1_790_000_000
@@ -128,27 +129,42 @@ def test_a_clock_that_was_set_back_hides_and_repeats_no_numbers() -> None:
     assert page.batch_id == BatchId("w-2", T0 + 95)
 
 
-def _page(seconds: int = 60, end_s: int = T0 + 60) -> Page:
+def test_a_page_is_of_the_cluster_that_is_known_as_it_is_made() -> None:
+    counts, known = Counts(), [""]
+    counts.numbers = {RECEIVED: 1}
+    history = BookHistory(counts, "w", T0, lambda: known[0])
+    pages = []
+    for minute, cluster in ((1, ""), (2, "east"), (2, "west"), (3, "west")):
+        known[0] = cluster
+        page = history.page(T0 + 60 * minute)
+        assert page is not None
+        pages.append(page.cluster)
+        if (minute, cluster) != (2, "east"):  # else it is repeated as it was
+            history.acknowledged(page)
+    assert pages == ["", "east", "east", "west"]
+
+
+def _page(seconds: int = 60, end_s: int = T0 + 60, cluster: str = "") -> Page:
     entries = [
         BookEntry("collector", What.RECEIVED, 10),
         BookEntry("correlator", What.DROPPED, 2, "full"),
         BookEntry("exporter", What.LOST, 3, node="n1"),
     ]
-    return Page(BatchId("w-books", end_s), seconds, entries)
+    return Page(BatchId(f"w-books{cluster}", end_s), seconds, entries, cluster)
 
 
 @pytest.mark.clickhouse
 def test_a_page_is_stored_once(store: Store) -> None:
-    store.keep(_page())
-    store.keep(_page(), again=True)
+    store.keep(_page(cluster="-7"))
+    store.keep(_page(cluster="-7"), again=True)
     found = store.query(
-        "SELECT toUInt32(time), seconds, stage, what, reason, node, records, writer"
+        "SELECT toUInt32(time), seconds, stage, what, reason, node, records, writer, clusterUUID"
         " FROM flow_books ORDER BY stage"
     )
     assert found.rows == [
-        [T0 + 60, 60, "collector", "received", "", "", 10, "w-books"],
-        [T0 + 60, 60, "correlator", "dropped", "full", "", 2, "w-books"],
-        [T0 + 60, 60, "exporter", "lost", "", "n1", 3, "w-books"],
+        [T0 + 60, 60, "collector", "received", "", "", 10, "w-books-7", "-7"],
+        [T0 + 60, 60, "correlator", "dropped", "full", "", 2, "w-books-7", "-7"],
+        [T0 + 60, 60, "exporter", "lost", "", "n1", 3, "w-books-7", "-7"],
     ]
 
 
@@ -167,6 +183,44 @@ def test_completeness_of_what_is_stored(store: Store) -> None:
         ], span  # fmt: skip
     after = carry_out(store, completeness(TimeRange((T0 + 180) * 1000, (T0 + 240) * 1000)))
     assert [missing.reason for missing in after.missing] == ["no-books"]
+
+
+@pytest.mark.clickhouse
+@pytest.mark.parametrize("paged", CASES.values(), ids=CASES.keys())
+def test_books_of_one_cluster_say_nothing_of_another(store: Store, paged: Paged) -> None:
+    keep_pages(store, paged.minutes)
+    asked = TimeRange(*((T0 + 60 * each) * 1000 for each in paged.span))
+    found = carry_out(store, completeness(asked)).missing
+    assert [(m.cluster, m.from_ms // 1000 - T0, m.to_ms // 1000 - T0) for m in found] == [
+        (cluster, 60 * begin, 60 * end) for cluster, begin, end in paged.without
+    ]
+
+
+@pytest.mark.clickhouse
+def test_what_an_aggregator_has_not_stored_yet_is_of_its_own_cluster(store: Store) -> None:
+    """Those of other clusters may be on their way for three minutes."""
+    keep_pages(store, {"east": range(-200, 11), "west": range(-200, 8), "north": range(-200, 11)})
+    now_s = T0 + 60 * 12
+    asked = TimeRange(T0 * 1000, (T0 + 86_400) * 1000)
+    for cluster, minute, missed in (
+        ("east", 10, ["west"]), ("west", 7, []), ("north", 10, ["west"]), ("", 7, []),
+    ):  # fmt: skip
+        own = Uncommitted(T0 + 60 * minute, now_s, [], writer=f"w-{cluster}", cluster=cluster)
+        found = carry_out(store, completeness(asked, own)).missing
+        assert [(m.cluster, m.to_ms) for m in found] == [(each, now_s * 1000) for each in missed]
+
+
+@pytest.mark.clickhouse
+def test_a_range_may_have_any_number_of_pages(store: Store) -> None:
+    """More than there may be rows in an answer."""
+    days, away = 40, 1000
+    for day in range(days):
+        minutes = range(1440 * day + 1, 1440 * (day + 1) + 1)
+        keep_pages(store, {"east": [minute for minute in minutes if minute != away]})
+    asked = TimeRange(T0 * 1000, (T0 + days * 86_400) * 1000)
+    (missing,) = carry_out(store, completeness(asked)).missing
+    assert missing.from_ms == (T0 + 60 * (away - 1)) * 1000
+    assert missing.text == "no aggregator kept books for 60 s"
 
 
 @pytest.mark.clickhouse

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import chdb
 import pytest
@@ -40,10 +41,13 @@ from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import SettingsError, StoreError
 from flowvis.native import StringTable
+from flowvis.questions.completeness import completeness
+from flowvis.questions.times import TimeRange
 from flowvis.runtime.dropped import OutgoingDropped
 from flowvis.runtime.ledger import Stage
 from waiting import block_until, until
 
+from .asking import carry_out
 from .cluster import NAME, Cluster
 from .conftest import admin
 from .proxy import Fault, Proxy
@@ -387,6 +391,42 @@ def test_columns_of_a_newer_program_are_added(connect: Connect, database: str) -
     assert count(store, "flows_pod_view") == 12
 
 
+def test_books_of_an_older_program_get_their_cluster(connect: Connect, database: str) -> None:
+    """The table itself and what shows that of all servers, by two aggregators at once."""
+    store = connect()
+    store.migrate()
+    run, everywhere, older = admin(store), f"ON CLUSTER '{NAME}'", connect(1, 0)
+    run(f"ALTER TABLE {database}.flow_books_local {everywhere} DROP COLUMN clusterUUID")
+    run(f"DROP TABLE {database}.flow_books {everywhere}")
+    run(
+        f"CREATE TABLE {database}.flow_books {everywhere} AS {database}.flow_books_local"
+        f" ENGINE = {TableLayout(database, NAME).distributed('flow_books', schema.BOOKS_SHARD_BY)}"
+    )
+    admin(older)(
+        f"INSERT INTO {database}.flow_books (time, seconds, stage, what, records, writer)"
+        f" SELECT toDateTime({EPOCH}), 60, 'collector', 'received', 3, 'older'"
+    )
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(migrate_until_it_works, [connect(0, 1), connect(1, 0)]))
+    for number in range(4):  # by their writers they are of both shards
+        entries = [books.BookEntry("collector", books.What.RECEIVED, 5)]
+        batch_id = BatchId(f"w{number}", EPOCH + 60 * (number + 1))
+        store.keep(books.Page(batch_id, 60, entries, f"c{number % 2}"))
+    found = "SELECT clusterUUID, sum(records) FROM flow_books GROUP BY clusterUUID ORDER BY 1"
+
+    def there() -> list[list[Any]]:
+        return [list(row) for row in connect(1, 1).query(found).rows]
+
+    block_until(lambda: sum(row[1] for row in there()) == 23, there)
+    assert there() == [["", 3], ["c0", 10], ["c1", 10]]
+    asked = TimeRange((EPOCH - 60) * 1000, (EPOCH + 240) * 1000)
+    missing = carry_out(connect(0, 1), completeness(asked)).missing
+    # Of c0 there are the first and the third minute, of c1 the second and the fourth.
+    assert [(m.cluster, m.from_ms // 1000 - EPOCH) for m in missing] == [
+        ("c0", 60), ("c0", 180), ("c1", 120),
+    ]  # fmt: skip
+
+
 def migrate_until_it_works(store: Store) -> None:
     def migrated() -> bool:
         store.migrate()
@@ -532,9 +572,11 @@ class Tables:
 
     def __init__(self, layout: TableLayout, lacks: str) -> None:
         self.layout = layout
-        made = {schema.TABLE: schema.COLUMNS} | {one.name: one.columns for one in rollups.ROLLUPS}
+        tables = {schema.TABLE: schema.COLUMNS} | {one.name: one.columns for one in rollups.ROLLUPS}
+        made = {name: [column.name for column in columns] for name, columns in tables.items()}
+        made[schema.BOOKS] = list(books.COLUMNS)
         self.columns = {
-            shown: [column.name for column in columns if column.name != lacks]
+            shown: [column for column in columns if column != lacks]
             for name, columns in made.items()
             for shown in (layout.own(name), name)
         }
@@ -577,7 +619,7 @@ class Tables:
         return [("",)] if "FROM system.tables" in sql else []
 
 
-@pytest.mark.parametrize("lacks", ["sourceZone", "egressName", "sourceEndpointHash"])
+@pytest.mark.parametrize("lacks", ["sourceZone", "egressName", "sourceEndpointHash", "clusterUUID"])
 def test_an_upgrade_that_is_killed_at_any_statement_goes_on(lacks: str) -> None:
     """What shows all servers' rows has in the end what they have, also what no view shows."""
     layout = TableLayout("db", NAME)
@@ -597,7 +639,8 @@ def test_an_upgrade_that_is_killed_at_any_statement_goes_on(lacks: str) -> None:
         tables.left = 1 << 20
         Migration(tables, layout, MODERN, kept).run(renew=True)
         assert lacks in tables.columns[layout.own(schema.TABLE)]
-        for name in (schema.TABLE, *(one.name for one in rollups.ROLLUPS)):
+        assert tables.columns[schema.BOOKS] == list(books.COLUMNS)
+        for name in (schema.TABLE, schema.BOOKS, *(one.name for one in rollups.ROLLUPS)):
             assert tables.columns[name] == tables.columns[layout.own(name)], (name, changes)
         if not killed:
             break

@@ -104,6 +104,28 @@ def test_columns_of_a_newer_program_are_added(store: Store, settings: StoreSetti
 
 
 @pytest.mark.clickhouse
+def test_books_of_an_older_program_get_their_cluster(store: Store, settings: StoreSettings) -> None:
+    """What is there is of no cluster; such programs write on, beside newer ones."""
+    run, table = admin(store), f"{settings.database}.{schema.BOOKS}"
+    older = (
+        f"INSERT INTO {table} (time, seconds, stage, node, what, reason, records, writer)"
+        " SELECT toDateTime({}), 60, 'collector', '', 'received', '', 4, 'older'"
+    )
+    run(f"ALTER TABLE {table} DROP COLUMN clusterUUID")
+    run(older.format(1_790_000_040))
+    made = "SELECT count(), min(changed) FROM {}.{}"
+    views = run(made.format(settings.database, schema.VERSIONS))
+    for _ in range(2):
+        store.migrate()
+    run(older.format(1_790_000_100))
+    page = Page(BATCH, 60, [BookEntry("collector", What.RECEIVED, 5)], "east")
+    store.keep(page)
+    found = store.query(f"SELECT clusterUUID, sum(records) FROM {table} GROUP BY clusterUUID")
+    assert sorted(map(list, found.rows)) == [["", 8], ["east", 5]]
+    assert run(made.format(settings.database, schema.VERSIONS)) == views  # nothing else is new
+
+
+@pytest.mark.clickhouse
 def test_roll_ups_of_an_older_program_are_compressed_as_new_ones(
     store: Store, settings: StoreSettings
 ) -> None:

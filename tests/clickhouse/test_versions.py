@@ -16,6 +16,7 @@ import pytest
 
 from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.rollup_tables import differences
+from flowvis.clickhouse.schema import books
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.rollups import HOURS, ROLLUPS
@@ -25,6 +26,7 @@ from .conftest import FOREVER, admin
 from .samples import random_batch
 
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
+ENTRIES = [books.BookEntry("collector", books.What.RECEIVED, 5)]
 _numbers = itertools.count()
 
 
@@ -47,6 +49,12 @@ def dumped(request: pytest.FixtureRequest) -> Iterator[tuple[Store, dict[str, An
         run(statement.format(database=database))
     for table, data in dump["data"].items():
         run(insert_sql(f"{database}.{table}", data["columns"], data["rows"]))
+    for moment_s in (1_790_000_100, 1_790_000_160):  # as all of these programs did
+        run(
+            f"INSERT INTO {database}.{schema.BOOKS}"
+            " (time, seconds, stage, node, what, reason, records, writer)"
+            f" SELECT toDateTime({moment_s}), 60, 'collector', '', 'received', '', 7, 'older'"
+        )
     yield store, dump
     store.close()
 
@@ -79,6 +87,12 @@ def test_a_released_schema_becomes_todays(dumped: tuple[Store, dict[str, Any]]) 
     shown = f"SELECT {', '.join(dump['flows']['columns'])} FROM {database}.flows"
     assert sorted([*map(str, row)] for row in run(shown)) == dump["flows"]["rows"]
     assert {row[0] for row in run(columns(database))} == {column.name for column in schema.COLUMNS}
+    assert [row[0] for row in run(columns(database, schema.BOOKS))] == list(books.COLUMNS)
+    of_books = f"SELECT * FROM {database}.{schema.BOOKS}"
+    assert [list(row)[-1] for row in run(of_books)] == ["", ""]
+    store.keep(books.Page(BatchId("newer", 1_790_007_400), 60, ENTRIES, "east"))
+    clusters = f"SELECT clusterUUID, count() FROM {database}.{schema.BOOKS} GROUP BY clusterUUID"
+    assert sorted(run(clusters)) == [("", 2), ("east", 1)]
     # What comes now lies beside it, and both are rolled up.
     batch = random_batch(30, seed=1)
     store.insert(batch, BatchId("newer", 1_790_007_400))
@@ -97,11 +111,8 @@ def test_a_released_schema_becomes_todays(dumped: tuple[Store, dict[str, Any]]) 
     assert str(run(f"SHOW CREATE TABLE {database}.flow_hours")) == hours
 
 
-def columns(database: str) -> str:
-    return (
-        "SELECT name FROM system.columns"
-        f" WHERE database = '{database}' AND table = '{schema.TABLE}'"
-    )
+def columns(database: str, table: str = schema.TABLE) -> str:
+    return f"SELECT name FROM system.columns WHERE database = '{database}' AND table = '{table}'"
 
 
 @pytest.mark.clickhouse

@@ -1,12 +1,18 @@
 """What the books say of a range: driven with made-up pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.partitions import Lost
-from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.completeness import (
+    LATE_S,
+    MISSED_S,
+    Completeness,
+    Uncommitted,
+    completeness,
+)
 from flowvis.questions.planner import SLACK_S, Reading, Span, Stored, reading
 from flowvis.questions.statement import Found
 from flowvis.questions.times import TimeRange
@@ -14,19 +20,32 @@ from flowvis.questions.times import TimeRange
 T0 = 1_790_000_000
 SPAN = TimeRange(T0 * 1000, (T0 + 600) * 1000)
 WHOLE = [[T0 + 60 * n, 60] for n in range(1, 11)]
+"""Pages, each by its end and its length."""
+DAY_S = 86_400
 
 
 def said(
     lost: Sequence[Sequence[Any]] = (),
-    pages: Sequence[Sequence[Any]] = WHOLE,
+    pages: Sequence[Sequence[Any]] | Mapping[str, Sequence[Sequence[Any]]] = WHOLE,
     uncommitted: Uncommitted | None = None,
     *,
     earlier: int = 1,
     records: int = 0,
     read: Reading | None = None,
+    wanted: frozenset[str] | None = None,
+    span: TimeRange = SPAN,
 ) -> Completeness:
-    """What is said of a store with these losses and pages, and some pages and records before."""
-    plan = completeness(SPAN, uncommitted, [read, read] if read else [])
+    """What is said of a store with these losses and pages, and some pages and records before.
+
+    Pages are of no cluster, or by their cluster.
+    """
+    of_clusters = pages if isinstance(pages, Mapping) else {"": pages}
+    runs = [
+        [cluster, end_s - seconds, end_s]
+        for cluster, of in of_clusters.items()
+        for end_s, seconds in of
+    ]
+    plan = completeness(span, uncommitted, [read, read] if read else [], wanted)
     try:
         statement = next(plan)
         while True:
@@ -35,11 +54,16 @@ def said(
             elif "count()" in statement.text:
                 found = [[earlier]]
             else:
-                found = pages if "max(seconds)" in statement.text else lost
+                found = runs if "UNION ALL" in statement.text else _with_cluster(lost)
             statement = plan.send(Found(found))
     except StopIteration as done:
         value: Completeness = done.value
         return value
+
+
+def _with_cluster(lost: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Losses that are written without a cluster have none."""
+    return [[*row[:4], *([""] * (len(row) == 7)), *row[4:]] for row in lost]
 
 
 def single_records(stored: Stored) -> Reading:
@@ -54,6 +78,7 @@ def test_nothing_is_missing() -> None:
 def test_losses_are_named_with_their_meaning() -> None:
     (missing,) = said([["clickhouse", "dropped", "queue-full", "", 7, T0 + 60, T0 + 120]]).missing
     assert missing.as_dict() == {
+        "cluster": None,
         "node": None,
         "stage": "clickhouse",
         "reason": "queue-full",
@@ -134,6 +159,157 @@ def test_before_there_was_anything_nothing_is_missing() -> None:
     assert first.as_dict()["complete"]
     gap = said(pages=[*WHOLE[2:4], *WHOLE[6:]], earlier=0)
     assert [m.from_ms for m in gap.missing] == [(T0 + 240) * 1000]
+
+
+def without(found: Completeness) -> list[tuple[str, int, int]]:
+    """Of which cluster there are no books from when until when, in seconds after T0."""
+    assert {missing.reason for missing in found.missing} <= {"no-books"}
+    return [(m.cluster, m.from_ms // 1000 - T0, m.to_ms // 1000 - T0) for m in found.missing]
+
+
+def test_books_of_one_cluster_say_nothing_of_another() -> None:
+    half = said(pages={"east-1": WHOLE, "east-2": WHOLE[:4]})
+    assert without(half) == [("east-2", 240, 600)]
+    assert half.missing[0].text == "no aggregator of cluster east-2 kept books for 360 s"
+    assert half.missing[0].as_dict()["cluster"] == "east-2"
+    assert half.without_nodes().missing == half.missing
+    gone = said(pages={"east-1": WHOLE, "east-2": [[T0 - 4000, 60]]})
+    assert without(gone) == [("east-2", 0, 600)]
+    meanwhile = said(pages={"a": WHOLE, "b": [*WHOLE[:2], *WHOLE[8:]]})
+    assert without(meanwhile) == [("b", 120, 480)]
+    both = said(pages={"a": [*WHOLE[:3], *WHOLE[5:]], "b": [*WHOLE[:2], *WHOLE[6:]]})
+    assert without(both) == [("a", 180, 300), ("b", 120, 360)]
+    assert not without(said(pages={"a": WHOLE, "b": WHOLE}))
+
+
+def test_a_single_cluster_needs_no_name() -> None:
+    alone = said(pages={"a": [*WHOLE[:3], *WHOLE[6:]]})
+    assert without(alone) == [("", 180, 360)]
+    assert alone.missing[0].text == "no aggregator kept books for 180 s"
+    lost = [
+        ["clickhouse", "dropped", "queue-full", "", cluster, 7, T0, T0 + 60]
+        for cluster in ("", "a")
+    ]
+    (missing,) = said(lost, {"": WHOLE[:5], "a": WHOLE[5:]}).missing
+    assert (missing.records, missing.cluster) == (14, "")
+    assert missing.text.startswith("14 records were dropped at clickhouse: ")
+
+
+def test_a_cluster_is_missed_from_its_first_page_on() -> None:
+    joined = said(pages={"a": WHOLE, "b": WHOLE[4:]})
+    assert joined.as_dict() == {"complete": True, "missing": [], "notes": []}
+    one_by_one = said(pages={"a": WHOLE[2:], "b": [*WHOLE[4:7], *WHOLE[8:]]}, earlier=0)
+    assert without(one_by_one) == [("b", 420, 480)]
+    assert list(one_by_one.notes) == ["there is nothing of before 2026-09-21 14:15:20 UTC"]
+    back = said(pages={"a": WHOLE, "b": [[T0 - 3 * DAY_S, 60], *WHOLE[4:]]})
+    assert without(back) == [("b", 0, 240)]
+
+
+def test_a_cluster_that_was_taken_down_is_missed_for_a_week() -> None:
+    for ago_s, missed in ((MISSED_S - 1, True), (MISSED_S, False)):
+        found = said(pages={"a": WHOLE, "b": [[T0 + 600 - ago_s, 60]]})
+        assert without(found) == [("b", 0, 600)] * missed
+    weeks = TimeRange((T0 - 20 * DAY_S) * 1000, SPAN.to_ms)
+    whole = [[T0 + 600, 20 * DAY_S + 600]]
+    lived = [[T0 - 15 * DAY_S, DAY_S], [T0 - 10 * DAY_S, 2 * DAY_S]]
+    found = said(pages={"a": whole, "b": lived}, span=weeks)
+    assert without(found) == [("b", -15 * DAY_S, -12 * DAY_S)]
+    nobody = said(pages={"b": lived[:1], "c": lived[1:]}, span=weeks, earlier=1)
+    assert without(nobody) == [
+        ("", -20 * DAY_S, -16 * DAY_S), ("", -15 * DAY_S, -12 * DAY_S), ("", -10 * DAY_S, 600),
+    ]  # fmt: skip
+
+
+def test_pages_without_a_cluster_are_those_of_all() -> None:
+    """Of programs before."""
+    older = said(pages={"": WHOLE[:6], "a": WHOLE[6:], "b": [[T0 - 600, 60], *WHOLE[7:]]})
+    assert without(older) == [("b", 360, 420)]
+    assert not without(said(pages={"": WHOLE, "a": WHOLE[:2], "b": [[T0 - 600, 60]]}))
+
+
+def test_what_is_not_stored_yet_is_of_its_own_cluster() -> None:
+    def asked(cluster: str, *known_as: str) -> list[tuple[str, int, int]]:
+        own = Uncommitted(T0 + 100, T0 + 600, [], cluster=cluster, known_as=known_as)
+        return without(said(pages={"a": WHOLE[:2], "b": WHOLE[:3]}, uncommitted=own))
+
+    assert asked("a") == [("b", 180, 600)]
+    assert asked("b") == [("a", 120, 600)]
+    assert asked("") == []
+    assert asked("new") == [("a", 120, 600), ("b", 180, 600)]
+    assert asked("new", "", "a", "new") == [("b", 180, 600)]
+    assert asked("new", "a", "b", "new") == []
+
+
+def test_pages_of_another_cluster_may_be_on_their_way() -> None:
+    def asked(now_s: int) -> list[tuple[str, int, int]]:
+        own = Uncommitted(T0 + 480, now_s, [], cluster="a")
+        return without(said(pages={"a": WHOLE[:8], "b": WHOLE[:7]}, uncommitted=own))
+
+    assert asked(T0 + 420 + LATE_S - 1) == []
+    assert asked(T0 + 420 + LATE_S) == [("b", 420, 600)]
+    assert asked(T0 + 5000) == [("b", 420, 600)]
+    future = TimeRange(SPAN.from_ms, SPAN.to_ms + 10**8)
+    own = Uncommitted(T0 + 480, T0 + 900, [], cluster="a")
+    found = said(pages={"a": WHOLE[:8], "b": WHOLE[:7]}, uncommitted=own, span=future)
+    assert without(found) == [("b", 420, 900)]
+
+
+def test_a_question_about_a_cluster_hears_of_that_one_only() -> None:
+    lost = [
+        ["clickhouse", "dropped", "queue-full", "", "a", 7, T0, T0 + 60],
+        ["correlator", "dropped", "full", "", "b", 8, T0, T0 + 60],
+        ["correlator", "dropped", "full", "", "", 9, T0, T0 + 60],
+    ]
+    live = [
+        BookEntry("clickhouse", What.DROPPED, 2, "queue-full"),
+        BookEntry("correlator", What.HELD, 3),
+    ]
+    own = Uncommitted(T0 + 540, T0 + 601, live, cluster="a", known_as=("older",))
+    pages = {"a": WHOLE[:9], "b": [*WHOLE[:2], *WHOLE[4:]]}
+
+    def asked(*wanted: str, earlier: int = 1) -> tuple[list[tuple[str, int | None]], int]:
+        found = said(lost, pages, own, wanted=frozenset(wanted), earlier=earlier)
+        return [(m.cluster, m.records) for m in found.missing], len(found.notes)
+
+    assert asked("a") == asked("older") == ([("a", 9), ("", 9)], 1)
+    assert asked("b") == ([("b", None), ("b", 8), ("", 9)], 0)
+    assert asked("c", earlier=0) == ([("", 9)], 1)  # "there is nothing of before"
+    assert asked("c") == ([("", None), ("", 9)], 0)  # it was there long ago
+    assert asked("a", "b") == ([("b", None), ("a", 9), ("b", 8), ("", 9)], 1)
+
+
+def test_a_question_about_another_cluster_does_not_miss_what_is_on_its_way() -> None:
+    future = TimeRange(SPAN.from_ms, SPAN.to_ms + 10**8)
+    pages = {"a": WHOLE, "b": WHOLE[:7]}
+    for now_s, missed in ((T0 + 420 + LATE_S - 1, []), (T0 + 900, [("b", 420, 900)])):
+        own = Uncommitted(T0 + 480, now_s, [], cluster="a")
+        found = said(pages=pages, uncommitted=own, wanted=frozenset({"b"}), span=future)
+        assert without(found) == missed
+
+
+def test_losses_are_of_a_cluster_where_there_are_several() -> None:
+    """Nodes of the same name are not the same."""
+    lost = [
+        ["exporter", "silent", "", "node-1", "a", 60, T0, T0 + 60],
+        ["exporter", "silent", "", "node-1", "b", 300, T0, T0 + 300],
+        ["exporter", "lost", "", "node-2", "b", 3, T0, T0 + 60],
+        ["exporter", "lost", "", "node-3", "b", 4, T0, T0 + 60],
+        ["clickhouse", "dropped", "queue-full", "", "b", 5, T0, T0 + 60],
+    ]
+    found = said(lost, {"a": WHOLE, "b": WHOLE})
+    assert [m.text.split(":")[0] for m in found.missing] == [
+        "node-1 of cluster a had no session for 60 s",
+        "node-1 of cluster b had no session for 300 s",
+        "3 records of node-2 of cluster b never came, by the sequence numbers",
+        "4 records of node-3 of cluster b never came, by the sequence numbers",
+        "5 records were dropped at clickhouse of cluster b",
+    ]
+    assert [m.text.split(":")[0] for m in found.without_nodes().missing] == [
+        "a node of cluster a had no session",
+        "a node of cluster b had no session",
+        "7 records of some nodes of cluster b never came, by the sequence numbers",
+        "5 records were dropped at clickhouse of cluster b",
+    ]
 
 
 def test_what_the_store_keeps_no_more_is_missing() -> None:

@@ -25,8 +25,8 @@ export function missing(given: Answer[]): Missing[] {
 }
 
 /** Where and why, whatever the numbers in the text. */
-function place({ node, stage, reason, text }: Missing): string {
-  return [node, stage, reason, text.replace(/\d+/g, "")].join("\n");
+function place({ node, cluster, stage, reason, text }: Missing): string {
+  return [node, cluster, stage, reason, text.replace(/\d+/g, "")].join("\n");
 }
 
 function weight(of: Missing[]): number {

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.cluster_identity import ClusterIdentity
 from flowvis.aggregator.destinations.clickhouse import store_of
 from flowvis.aggregator.destinations.outlets import Outlets
 from flowvis.clickhouse.history import BookHistory
@@ -18,9 +19,14 @@ class CurrentStore:
     """Whatever store there is at the moment."""
 
     def __init__(
-        self, destinations: Outlets, books: BookHistory, now_ms: Callable[[], int]
+        self,
+        destinations: Outlets,
+        books: BookHistory,
+        now_ms: Callable[[], int],
+        identity: ClusterIdentity,
     ) -> None:
         self._destinations, self._books, self._now_ms = destinations, books, now_ms
+        self._identity = identity
 
     def get(self) -> Store | None:
         """Return it; None where none is configured."""
@@ -39,8 +45,11 @@ class CurrentStore:
         now_s = self._now_ms() // 1000
         store = self.get()
         kept_s = store.kept.books_s if store is not None else 0
-        books = self._books
-        return Uncommitted(books.last_s, now_s, books.since(now_s), kept_s, books.writer)
+        books, identity = self._books, self._identity
+        return Uncommitted(
+            books.last_s, now_s, books.since(now_s), kept_s, books.writer,
+            identity.id(), identity.ids(),
+        )  # fmt: skip
 
     def settled(self) -> Mapping[str, int]:
         """Return until when its roll-ups have all records, in ms."""

@@ -157,6 +157,7 @@ class Aggregator:
             ),
             f"{socket.gethostname()}-{secrets.token_hex(4)}-books",
             now_ms() // 1000,
+            self._identity.id,
         )
         self.destinations = Outlets(
             KINDS,
@@ -171,7 +172,7 @@ class Aggregator:
             self.budget["destinations"],
         )
         self.destinations.begin(settings)
-        self._store = CurrentStore(self.destinations, self._books, now_ms)
+        self._store = CurrentStore(self.destinations, self._books, now_ms, self._identity)
         self._answers = Answers(self._queries)
         self._questions = Questions(
             self._answers,

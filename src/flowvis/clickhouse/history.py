@@ -17,12 +17,20 @@ Account = tuple[str, str, str, str]
 
 
 class BookHistory:
-    """Pages of books that `entries` gives: all of them, for an interval of so many seconds."""
+    """Pages of books that `entries` gives: all of them, for an interval of so many seconds.
+
+    `cluster` says whose they are, as far as that is known when a page is made.
+    """
 
     def __init__(
-        self, entries: Callable[[int], Iterable[BookEntry]], writer: str, began_s: int
+        self,
+        entries: Callable[[int], Iterable[BookEntry]],
+        writer: str,
+        began_s: int,
+        cluster: Callable[[], str] = lambda: "",
     ) -> None:
         self._entries = entries
+        self._cluster = cluster
         self.writer = writer
         """Another one after each time that the clock was set back, as moments come again then."""
         self._process, self._set_back = writer, 0
@@ -52,7 +60,8 @@ class BookHistory:
             seconds = now_s - self._last_s
             found = list(self._entries(seconds))
             now = {entry.account: entry.records for entry in found if entry.what.counts}
-            page = Page(BatchId(self.writer, now_s), seconds, self._grown(found))
+            batch_id, grown = BatchId(self.writer, now_s), self._grown(found)
+            page = Page(batch_id, seconds, grown, self._cluster())
             self._open = page, now
             self.repeated = False
         else:

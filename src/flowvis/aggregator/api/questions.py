@@ -1,6 +1,7 @@
 """Asks the store for whoever sent a question, and says what the answer is worth."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from flowvis.aggregator.api.queries import Answered, Answers
 from flowvis.aggregator.api.visibility import of_cluster
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.tables import FLOWS, TABLE
+from flowvis.filters.clusters import named_clusters
 from flowvis.filters.sql import Condition
 from flowvis.questions.completeness import Completeness, Uncommitted, completeness
 from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
@@ -71,12 +73,15 @@ class Questions:
         wanted = await asked(caller, request)
         if own:
             wanted = of_cluster(wanted, self.cluster())
-        chosen = await conditioned(caller.visibility.of_store(wanted))
+        wanted = caller.visibility.of_store(wanted)
+        chosen = await conditioned(wanted)
         try:
             question = parse(request.query, chosen, self.now_ms(), self.stored())
             span = question.records.range
             spans = [span] if question.compared is None else [span, question.compared]
-            plan = _with_books(question.plan(), apart(spans), self.uncommitted())
+            plan = _with_books(
+                question.plan(), apart(spans), self.uncommitted(), named_clusters(wanted)
+            )
             answered = await self.answers.answer(plan, self.prepare, caller.name)
         except QuestionError as error:  # some only show when the store has answered
             suggestion = error.suggestion or None
@@ -86,7 +91,10 @@ class Questions:
 
 
 def _with_books(
-    plan: Plan[dict[str, Any]], spans: Sequence[TimeRange], uncommitted: Uncommitted
+    plan: Plan[dict[str, Any]],
+    spans: Sequence[TimeRange],
+    uncommitted: Uncommitted,
+    clusters: AbstractSet[str] | None,
 ) -> Plan[tuple[dict[str, Any], list[str], Completeness]]:
     """Return a plan of the same, of which tables were read for it, and of what is missing."""
     readings: list[Reading] = []
@@ -100,9 +108,9 @@ def _with_books(
     finally:
         plan.close()
     first, *others = spans
-    books = yield from completeness(first, uncommitted, readings)
+    books = yield from completeness(first, uncommitted, readings, clusters)
     for span in others:
-        books = books.with_more((yield from completeness(span, uncommitted)))
+        books = books.with_more((yield from completeness(span, uncommitted, (), clusters)))
     tables = dict.fromkeys(table for reading in readings for table in reading.tables)
     return found, list(tables), books
 

@@ -2,7 +2,8 @@
 
 A row says how many records one stage received, sent, merged or dropped in the `seconds` before
 `time`; what is not a count of that interval (held) is as it was at its end. The rows of one moment
-are a page, committed as one, under the same kind of id as records.
+are a page, committed as one, under the same kind of id as records. A page is of the cluster whose
+records its aggregator receives.
 """
 
 from collections.abc import Iterable, Sequence
@@ -68,9 +69,13 @@ class Page:
     batch_id: BatchId
     seconds: int
     entries: Sequence[BookEntry]
+    cluster: str = ""
+    """The id of its cluster; "" while the aggregator does not know it."""
 
 
 _TEXT = "LowCardinality(String)"
+CLUSTER = "clusterUUID"
+"""As records have it."""
 COLUMNS: dict[str, str] = {
     "time": "DateTime",
     "seconds": "UInt32",
@@ -80,8 +85,9 @@ COLUMNS: dict[str, str] = {
     "reason": _TEXT,
     "records": "UInt64",
     "writer": _TEXT,
+    CLUSTER: _TEXT,
 }
-"""The columns, with their types."""
+"""The columns, with their types; what is new goes to the end."""
 MEANINGS: dict[str, str] = {
     "time": "End of the interval",
     "seconds": "Its length",
@@ -92,13 +98,14 @@ MEANINGS: dict[str, str] = {
     "records": "How many, in the interval; `held`: at its end; `silent`: seconds without a session;"
     " `settled`: until when it has all, in seconds since the epoch",
     "writer": "The aggregator's process",
+    CLUSTER: "The aggregator's cluster, as records have it; empty while it is not known, and of"
+    " programs before",
 }
 
 
 def create_books(layout: TableLayout, features: Features, ttl_s: int) -> str:
     """Write the CREATE TABLE; rows go with the records, and `ttl_s` 0 keeps them for ever."""
-    codec = " CODEC(ZSTD(1))" if features.codecs else ""
-    columns = ",\n    ".join(f"{name} {kind}{codec}" for name, kind in COLUMNS.items())
+    columns = ",\n    ".join(_ddl(name, features) for name in COLUMNS)
     name = layout.own(BOOKS)
     parts = [
         f"CREATE TABLE IF NOT EXISTS {layout.database}.{name}{layout.everywhere}",
@@ -109,6 +116,18 @@ def create_books(layout: TableLayout, features: Features, ttl_s: int) -> str:
         *kept(layout, features, ttl_sql(ttl_s) if ttl_s else ""),
     ]
     return "\n".join(parts)
+
+
+def _ddl(name: str, features: Features) -> str:
+    return f"{name} {COLUMNS[name]}{' CODEC(ZSTD(1))' if features.codecs else ''}"
+
+
+def add_columns(layout: TableLayout, features: Features, existing: Iterable[str]) -> str:
+    """Write the ALTER TABLE that adds what an older program's table lacks; "": nothing."""
+    known = set(existing)
+    added = [f"ADD COLUMN {_ddl(name, features)}" for name in COLUMNS if name not in known]
+    table = f"{layout.database}.{layout.own(BOOKS)}{layout.everywhere}"
+    return f"ALTER TABLE {table} {', '.join(added)}" if added else ""
 
 
 def ttl_sql(ttl_s: int) -> str:
@@ -141,6 +160,7 @@ def encode_page(page: Page) -> Block:
             codes("reason", (entry.reason for entry in entries)),
             Numbers("records", COLUMNS["records"], counts),
             Constant("writer", page.batch_id.writer.encode(), rows),
+            Constant(CLUSTER, page.cluster.encode(), rows),
         ],
         rows,
         strings,

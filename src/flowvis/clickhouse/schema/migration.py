@@ -50,11 +50,9 @@ class Migration:
             )
         if renew or self.layout.own(schema.TABLE) not in engines:
             self.execute(schema.create_table(self.layout, self.features, self.kept.records_s))
-        if renew or self.layout.own(schema.BOOKS) not in engines:
-            self.execute(books.create_books(self.layout, self.features, self.kept.books_s))
+        self._keep_books(engines, renew=renew)
         added = self._add_columns() or self._lacks_shown(engines)
         self._set_ttl(schema.TABLE, schema.ttl_sql, self.kept.records_s)
-        self._set_ttl(schema.BOOKS, books.ttl_sql, self.kept.books_s)
         if self.features.rollups:
             self._keep_rollups(engines, renew=renew)
             self._keep_remembering()
@@ -132,6 +130,25 @@ class Migration:
                 if name not in self._columns():
                     raise  # otherwise another aggregator was quicker
         return bool(missing)
+
+    def _keep_books(self, engines: dict[str, str], *, renew: bool) -> None:
+        """Create the table of the books, or add the columns that are new."""
+        layout, table = self.layout, schema.BOOKS
+        if renew or layout.own(table) not in engines:
+            self.execute(books.create_books(layout, self.features, self.kept.books_s))
+        if added := books.add_columns(layout, self.features, self._columns(table)):
+            try:
+                self.execute(added)
+            except StoreError:
+                if not set(books.COLUMNS) <= set(self._columns(table)):
+                    raise  # otherwise another aggregator was quicker
+        self._set_ttl(table, books.ttl_sql, self.kept.books_s)
+        if not layout.cluster or table not in engines:
+            return
+        shown = {name for (name,) in self._columns_of(table, "name")}
+        if not set(books.COLUMNS) <= shown:  # whoever added them to these
+            self.execute(f"DROP TABLE IF EXISTS {layout.database}.{table}{layout.everywhere}")
+            self.execute(schema.shown(layout)[table])
 
     def _lacks_shown(self, engines: dict[str, str]) -> bool:
         """Whether what shows all servers' records lacks columns, whoever added them to these."""

@@ -28,6 +28,7 @@ from tools.dashboards.queries import (
     Records,
     Series,
     Totals,
+    Written,
     of_parts,
     parts_of_labels,
     united,
@@ -45,6 +46,7 @@ from tools.dashboards.ranges import (
 
 from aggregator.records import records
 from clickhouse.asking import carry_out
+from clickhouse.paged import CASES, T0, Paged, keep_pages
 from clickhouse.samples import STORED
 from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.schema import books as books_schema
@@ -546,12 +548,92 @@ def test_time_without_books(store: Store) -> None:
 
     begin, end = LONG_AGO_S - 300, LONG_AGO_S + 600
     assert without(begin, end) == 0
+    assert without(begin + 20, end - 10) == 0  # the last page ends after it
     assert without(begin, end + 500) == 500
     assert without(begin - 9000, end + 500) == 500
     assert without(end + 100, end + 500) == 400
     written = NOW_S - 540
     assert without(written, NOW_S + 86_400) == pytest.approx(time.time() - written, abs=60)
     assert without(begin - 9000, begin - 5000) == 0
+
+
+@pytest.fixture(scope="module")
+def paged_store(store: Store) -> Iterator[Store]:
+    """One that has pages only, of whichever test."""
+    settings: StoreSettings = store._settings  # type: ignore[attr-defined]
+    paged = open_store(replace(settings, database="paged"))
+    paged.migrate()
+    yield paged
+    paged.close()
+
+
+@pytest.mark.parametrize("paged", CASES.values(), ids=CASES.keys())
+def test_time_without_books_of_several_clusters(paged_store: Store, paged: Paged) -> None:
+    """That of the one that lacks most, as the questions have it."""
+    execute: Any = paged_store._execute  # type: ignore[attr-defined]
+    execute(f"TRUNCATE TABLE paged.{BOOKS}")
+    keep_pages(paged_store, paged.minutes)
+    span = TimeRange(*((T0 + 60 * each) * 1000 for each in paged.span))
+    lacking: dict[str, int] = defaultdict(int)
+    for each in carry_out(paged_store, completeness(span)).missing:
+        lacking[each.cluster] += (each.to_ms - each.from_ms) // 1000
+    look = Looked(span.from_ms // 1000, span.to_ms // 1000)
+    shown = found(paged_store, books.WITHOUT.sql, look)
+    assert shown == [{"Seconds without books": max(lacking.values(), default=0)}]
+    assert bool(lacking) == bool(paged.without)
+
+
+def test_nodes_of_one_name_in_two_clusters_are_two(paged_store: Store) -> None:
+    """And what is held is so in both."""
+    execute: Any = paged_store._execute  # type: ignore[attr-defined]
+    execute(f"TRUNCATE TABLE paged.{BOOKS}")
+    look = Looked(T0, T0 + 300, 300)
+
+    def keep(cluster: str, end_s: int, held: int, lost: int, silent: int) -> None:
+        entries = [
+            BookEntry("collector", What.RECEIVED, 50), BookEntry("collector", What.HELD, held),
+            BookEntry("exporter", What.RECEIVED, 40, node="n1"),
+            BookEntry("exporter", What.LOST, lost, node="n1"),
+            BookEntry("exporter", What.SILENT, silent, node="n1"),
+        ]  # fmt: skip
+        batch_id = BatchId(f"w-{cluster}", end_s)
+        paged_store.keep(books_schema.Page(batch_id, 60, entries, cluster))
+
+    def shown(asks: Written) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in found(paged_store, asks.sql, look)]
+
+    def by_node() -> list[tuple[Any, ...]]:
+        return [row[:4] for row in shown(books.BY_NODE)]
+
+    def held() -> int:
+        return int(shown(books.STAGES)[0][-1])
+
+    keep("", T0 + 60, 5, 1, 10)  # of an older program
+    keep("east", T0 + 120, 7, 2, 20)
+    keep("east", T0 + 290, 6, 2, 20)
+    assert by_node() == [("n1", 120, 5, 50)]
+    assert [row[1:4] for row in shown(books.REASONS)] == [("n1", "lost", 5)]
+    assert shown(books.HEARD) == shown(books.SILENT) == [(1,)]
+    assert held() == 6
+    keep("west", T0 + 240, 30, 3, 0)
+    assert sorted(by_node()) == [
+        ("n1", 40, 1, 10), ("n1 of east", 80, 4, 40), ("n1 of west", 40, 3, 0),
+    ]  # fmt: skip
+    assert [row[1:4] for row in shown(books.REASONS)] == [
+        ("n1 of east", "lost", 4), ("n1 of west", "lost", 3), ("n1", "lost", 1),
+    ]  # fmt: skip
+    assert (shown(books.HEARD), shown(books.SILENT)) == ([(3,)], [(1,)])
+    series = {title: asks for title, _, asks in books.series()}
+    assert {row[1] for row in shown(series["Received by node"])} == {
+        "n1", "n1 of east", "n1 of west",
+    }  # fmt: skip
+    assert held() == 36
+    (collector,) = shown(books.STAGES)
+    assert collector[:2] == ("collector", 200)
+    span = TimeRange(T0 * 1000, (T0 + 300) * 1000)
+    said = carry_out(paged_store, completeness(span)).missing
+    lost = {(each.cluster, each.records) for each in said if each.reason == "lost"}
+    assert lost == {("", 1), ("east", 4), ("west", 3)}
 
 
 def test_a_filter_that_somebody_adds_to_the_records(store: Store) -> None:

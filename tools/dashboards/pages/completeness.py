@@ -40,7 +40,8 @@ PAGE = Page(
                 ),
                 Stat(
                     title="Time without books",
-                    about="No aggregator wrote any: for the last minute there are none yet",
+                    about="No aggregator wrote any, of the cluster that lacks most:"
+                    " for the last minute there are none yet",
                     asks=books.WITHOUT,
                     unit="s",
                     width=6,

@@ -18,7 +18,7 @@ from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.store import Store
 from flowvis.inventory.index import Inventory
 from flowvis.policies import Policies
-from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.kept_books import Uncommitted
 
 NOW = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 BEGAN = NOW - 3_600_000

@@ -18,7 +18,7 @@ from flowvis.batch import Batch
 from flowvis.cli.client import ControlClient
 from flowvis.clickhouse.query import Piece, Query, QueryLimits
 from flowvis.errors import StoreError
-from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.kept_books import Uncommitted
 from flowvis.runtime.clock import now_ms
 
 from .records import records

@@ -30,7 +30,7 @@ from flowvis.clickhouse.store import QuerySettings, Store, StoreSettings, open_s
 from flowvis.errors import StoreError
 from flowvis.fields import FIELDS
 from flowvis.questions import groups
-from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.kept_books import Uncommitted
 from flowvis.questions.planner import RECORDS_ONLY, Span, Stored
 from waiting import PATIENCE_S, until
 

@@ -14,7 +14,8 @@ from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.writer import Writer
 from flowvis.errors import StoreError
-from flowvis.questions.completeness import Uncommitted, completeness
+from flowvis.questions.completeness import completeness
+from flowvis.questions.kept_books import Uncommitted
 from flowvis.questions.times import TimeRange
 from flowvis.runtime.ledger import Stage
 from waiting import PATIENCE_S, until

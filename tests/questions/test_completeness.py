@@ -6,13 +6,9 @@ from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
 from flowvis.clickhouse.schema.partitions import Lost
-from flowvis.questions.completeness import (
-    LATE_S,
-    MISSED_S,
-    Completeness,
-    Uncommitted,
-    completeness,
-)
+from flowvis.questions.completeness import completeness
+from flowvis.questions.kept_books import LATE_S, MISSED_S, Uncommitted
+from flowvis.questions.missing import Completeness
 from flowvis.questions.planner import SLACK_S, Reading, Span, Stored, reading
 from flowvis.questions.statement import Found
 from flowvis.questions.times import TimeRange

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from flowvis.clickhouse.schema.books import CLUSTER, EXPORTER, What
 from flowvis.clickhouse.schema.tables import BOOKS
-from flowvis.questions.completeness import LATE_S, LONGEST_S, MISSED_S, lately
+from flowvis.questions.kept_books import LATE_S, LONGEST_S, MISSED_S, lately
 from flowvis.runtime.dropped import PAGES
 from tools.dashboards.queries import Written
 

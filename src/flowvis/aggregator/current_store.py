@@ -10,7 +10,7 @@ from flowvis.clickhouse.history import BookHistory
 from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH
 from flowvis.clickhouse.store import Store
-from flowvis.questions.completeness import Uncommitted
+from flowvis.questions.kept_books import Uncommitted
 from flowvis.questions.planner import RECORDS_ONLY, Stored
 from flowvis.questions.statement import COMPOSED_ROWS
 

@@ -18,7 +18,9 @@ from flowvis.clickhouse.query import Query
 from flowvis.clickhouse.schema.tables import FLOWS, TABLE
 from flowvis.filters.clusters import named_clusters
 from flowvis.filters.sql import Condition
-from flowvis.questions.completeness import Completeness, Uncommitted, completeness
+from flowvis.questions.completeness import completeness
+from flowvis.questions.kept_books import Uncommitted
+from flowvis.questions.missing import Completeness
 from flowvis.questions.planner import RECORDS_ONLY, Reading, Stored
 from flowvis.questions.problem import QuestionError
 from flowvis.questions.statement import Plan, Records

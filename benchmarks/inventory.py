@@ -38,7 +38,7 @@ class _Plain(KubernetesSettings):
     """Access over plain HTTP, without a name."""
 
     url: str = ""
-    server_name = None
+    server_name = proxy = None
 
     def access(self) -> Access:
         return self

@@ -86,6 +86,47 @@ def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_the_proxy_of_a_kubeconfig_is_on_the_way(tmp_path: Path) -> None:
+    """The API server has a name that only the proxy knows."""
+    ca = issue_ca("cluster")
+    issue_server(ca, ["api.behind.example"]).write(tmp_path, "server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    trust = {"certificate-authority-data": base64.b64encode(pem(ca)).decode()}
+    wanted = []
+
+    async def scene() -> None:
+        server = ApiServer(tls=context, tokens={"secret"})
+        await server.start()
+
+        async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            wanted.append(head.split(b"\r\n")[0])
+            there, back = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            await asyncio.gather(_copied(reader, back), _copied(there, writer))
+
+        async with await asyncio.start_server(through, "127.0.0.1", 0) as proxy:
+            port = proxy.sockets[0].getsockname()[1]
+            url = "https://api.behind.example:6443"
+            user, way = {"token": "secret"}, {"proxy-url": f"http://127.0.0.1:{port}"}
+            access = Kubeconfig(kubeconfig(tmp_path / "config", url, user, **trust, **way))
+            assert (await get(access))["items"] == []
+        await server.stop()
+
+    asyncio.run(scene())
+    assert wanted == [b"CONNECT api.behind.example:6443 HTTP/1.1"]
+    socks = kubeconfig(tmp_path / "config", "https://a:1", {}, **{"proxy-url": "socks5://u:p@b:1"})
+    with pytest.raises(SettingsError, match="proxy-url socks5: only http and https"):
+        Kubeconfig(socks)
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
+
+
 def test_a_token_in_a_file_of_its_own_is_read_for_each_request(tmp_path: Path) -> None:
     """As one that is replaced each hour; programs end files with a line."""
     (tmp_path / "token").write_text("one\n")

@@ -34,7 +34,7 @@ POLICY = POLICIES[0]
 class Plain:
     """Access without TLS."""
 
-    server_name = None
+    server_name = proxy = None
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url, self.token = url, token

@@ -39,6 +39,10 @@ class Access(Protocol):
     def server_name(self) -> str | None:
         """The name that its certificate must have, where that is not the URL's."""
 
+    @property
+    def proxy(self) -> str | None:
+        """The URL of the HTTP proxy on the way there, if there is one."""
+
     def authorization(self) -> str:
         """Return the header that says who we are; "" where our certificate does."""
 
@@ -49,7 +53,7 @@ class Access(Protocol):
 class InCluster:
     """A Pod's own access, by its service account."""
 
-    server_name = None
+    server_name = proxy = None
 
     def __init__(self, environment: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> None:
         host, port = environment.get(HOST, ""), environment.get(PORT, "")
@@ -138,13 +142,17 @@ class Kubeconfig:
         """Use what the file has; SettingsError, and nothing changed, if that cannot be used."""
         try:
             configuration = client_configuration(self._path)
-            token_file = _token_file(self._path, yaml.safe_load(content))
+            cluster, user = _of_context(yaml.safe_load(content))
+            proxy = _proxy(cluster)
         except (LookupError, TypeError, ValueError, yaml.YAMLError) as error:
             raise _unusable(self._path, str(error)) from error
         url = str(configuration.host).rstrip("/")
         self._written, self._configuration, self.url = content, configuration, url
         self.server_name: str | None = configuration.tls_server_name or None
-        self._token_file, self._token, self._seen = token_file, "", None
+        self.proxy = proxy
+        named = user.get("tokenFile")
+        self._token_file = self._path.parent / named if named else None
+        self._token, self._seen = "", None
 
     def _file_token(self, path: Path) -> str:
         """Return the token in a file, the last one that was there while there is none."""
@@ -240,11 +248,19 @@ def _unusable(kubeconfig: Path, problem: str) -> SettingsError:
     return SettingsError([f"inventory.kubernetes.kubeconfig: {kubeconfig}: {text}"])
 
 
-def _token_file(kubeconfig: Path, document: Any) -> Path | None:
-    """Return the file that the current context's user has its token in."""
-    contexts, users = (
+def _of_context(document: Any) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the cluster and the user of a kubeconfig's current context."""
+    contexts, clusters, users = (
         {entry["name"]: entry.get(kind) or {} for entry in document.get(f"{kind}s") or ()}
-        for kind in ("context", "user")
+        for kind in ("context", "cluster", "user")
     )
-    user = users.get(contexts[document["current-context"]].get("user")) or {}
-    return kubeconfig.parent / user["tokenFile"] if user.get("tokenFile") else None
+    context = contexts[document["current-context"]]
+    return clusters.get(context.get("cluster")) or {}, users.get(context.get("user")) or {}
+
+
+def _proxy(cluster: Mapping[str, Any]) -> str | None:
+    """Return the proxy on the way to a cluster; ValueError where we cannot go by it."""
+    url = cluster.get("proxy-url") or None
+    if url is not None and not str(url).startswith(("http://", "https://")):
+        raise ValueError(f"proxy-url {str(url).partition(':')[0]}: only http and https can be used")
+    return url

@@ -129,6 +129,7 @@ class KubernetesApi:
                 headers=headers,
                 ssl=context if context is not None else True,
                 server_hostname=self._access.server_name,
+                proxy=self._access.proxy,
                 timeout=limits,
                 allow_redirects=False,
             ) as response:

@@ -105,6 +105,22 @@ def test_lines_that_are_too_long(
     assert follower.stats.oversize == 1
 
 
+def test_what_comes_after_a_long_line_of_a_file_that_was_replaced(
+    follower: Follower, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read of it brings no whole line, and is not its end."""
+    monkeypatch.setattr(follow, "READ_BYTES", MAX_LINE_BYTES)
+    everything(follower)
+    write(path, "one\n")
+    assert everything(follower) == [b"one"]
+    write(path, "x" * 6 * MAX_LINE_BYTES + "\ntwo\nthree")
+    path.rename(path.with_name("np-2026.log"))
+    write(path, "four\n")
+    found = [line for _ in range(12) for line in follower.read()]
+    assert found == [b"two", b"three", b"four"]
+    assert (follower.stats.rotations, follower.stats.oversize) == (1, 1)
+
+
 def test_a_long_line_at_once(follower: Follower, path: Path) -> None:
     everything(follower)
     write(path, "one\n" + "x" * (MAX_LINE_BYTES + 1) + "\ntwo\n")

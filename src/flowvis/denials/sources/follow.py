@@ -64,10 +64,10 @@ class Follower:
         if lines or self._file is None:
             return lines
         there = self.path.stat()
-        ours = os.fstat(self._file.fileno())
+        ours = os.fstat(self._file.fileno())  # after the new one was there: it grows no more
         if (there.st_ino, there.st_dev) != (ours.st_ino, ours.st_dev):
             lines = self._take()  # what came before the new one did
-            if len(lines) == 0:
+            if not lines and self._file.tell() >= ours.st_size:
                 self.stats.rotations += 1
                 lines = self._rest()
                 self.close()

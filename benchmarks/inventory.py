@@ -46,6 +46,9 @@ class _Plain(KubernetesSettings):
     def authorization(self) -> str:
         return ""
 
+    def refused(self) -> None:
+        pass
+
     def context(self) -> None:
         return None
 

@@ -275,6 +275,43 @@ def test_a_kubeconfig_with_a_plugin_that_gives_tokens(tmp_path: Path) -> None:
     assert access.authorization() == first + "x"
 
 
+def test_a_plugin_that_does_not_say_when_its_token_ends(tmp_path: Path) -> None:
+    """It is asked again when the server does not take it any more, and not for each request."""
+    script, token, calls = (tmp_path / name for name in ("plugin.py", "token", "calls"))
+    script.write_text(
+        "import json, pathlib\n"
+        f"with open({str(calls)!r}, 'a') as calls: calls.write('x')\n"
+        "print(json.dumps({'apiVersion': 'client.authentication.k8s.io/v1',\n"
+        "  'kind': 'ExecCredential',\n"
+        f"  'status': {{'token': pathlib.Path({str(token)!r}).read_text()}}}}))\n"
+    )
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": sys.executable,
+        "args": [str(script)],
+        "interactiveMode": "Never",
+    }
+
+    async def scene() -> None:
+        token.write_text("one")
+        server = ApiServer(tokens={"one"})
+        await server.start()
+        access = Kubeconfig(kubeconfig(tmp_path / "config", server.url, {"exec": plugin}))
+        for _ in range(3):
+            await get(access)
+        assert calls.read_text() == "x"
+        server.tokens = {"two"}
+        token.write_text("two")
+        with pytest.raises(ApiError, match="401"):
+            await get(access)
+        for _ in range(3):
+            assert (await get(access))["items"] == []
+        assert calls.read_text() == "xx"
+        await server.stop()
+
+    asyncio.run(scene())
+
+
 def test_kubeconfigs_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"kubeconfig: .*absent"):
         Kubeconfig(tmp_path / "absent")

@@ -42,6 +42,9 @@ class Plain:
     def authorization(self) -> str:
         return f"Bearer {self.token}" if self.token else ""
 
+    def refused(self) -> None:
+        pass
+
     def context(self) -> ssl.SSLContext | None:
         return None
 

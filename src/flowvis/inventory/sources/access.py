@@ -46,6 +46,9 @@ class Access(Protocol):
     def authorization(self) -> str:
         """Return the header that says who we are; "" where our certificate does."""
 
+    def refused(self) -> None:
+        """Note that the server does not know who we said that we are: find it out anew."""
+
     def context(self) -> ssl.SSLContext | None:
         """Return whom to trust, None without TLS; the same object while nothing changed."""
 
@@ -72,6 +75,9 @@ class InCluster:
         if not token:
             raise ApiError(f"{self._token}: empty; the kubelet writes it")
         return f"Bearer {token}"
+
+    def refused(self) -> None:
+        """Nothing: the token is read for each request."""
 
     def context(self) -> ssl.SSLContext:
         """Trust the cluster's CA."""
@@ -118,6 +124,10 @@ class Kubeconfig:
             except Exception as error:  # plugins and identity providers fail in their own ways
                 raise ApiError(f"{self._path}: no token: {error}") from error
             return str(settings["BearerToken"]["value"]) if "BearerToken" in settings else ""
+
+    def refused(self) -> None:
+        """Read the kubeconfig again: what a plugin gave ends at times that it did not tell."""
+        self._written = b""
 
     def _content(self) -> bytes:
         try:

@@ -25,6 +25,7 @@ MAX_LINE_BYTES = 8 << 20  # etcd takes no object over 1.5 MiB; as JSON it may be
 MAX_ERROR_BYTES = 64 << 10
 MAX_WORDS = 500  # of an error, as far as we repeat them
 USER_AGENT = "flowvis"
+UNAUTHENTICATED = 401
 
 
 class Garbled(ApiError):
@@ -133,6 +134,8 @@ class KubernetesApi:
                 timeout=limits,
                 allow_redirects=False,
             ) as response:
+                if response.status == UNAUTHENTICATED:
+                    self._access.refused()
                 if response.status not in {200, 201}:
                     text = await response.content.read(MAX_ERROR_BYTES)
                     raise ApiError(f"{path}: {response.status} {_message(text)}", response.status)

@@ -235,6 +235,19 @@ def test_who_asks_for_long_follows_the_aggregator(
         assert client.get("status") == {"version": "another"}
 
 
+def test_who_asks_for_long_has_the_token_of_now(cluster: ApiServer, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("one")
+    (tmp_path / "config").write_text(cluster.kubeconfig(tokenFile=str(token)))
+    with another(tmp_path) as (port, ca):
+        cluster.ports, cluster.ca, cluster.token = {("b-ready", 10348): port}, ca, "one"
+        client = Client(Cluster(tmp_path / "config", "here", NAMESPACE, ""))
+        assert client.get("status") == {"version": "another"}
+        token.write_text("two")
+        cluster.token = "two"
+        assert client.get("status") == {"version": "another"}
+
+
 def test_a_pod_that_is_being_deleted_is_not_asked(
     cluster: ApiServer, here: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,22 +42,27 @@ class Cluster:
         self, kubeconfig: Path | None, context: str | None, namespace: str, token: str
     ) -> None:
         """Read the kubeconfig; SettingsError where it cannot be used or has no such context."""
+        self.namespace = namespace
+        self._kubeconfig, self._context = kubeconfig, context
+        self._configuration, self._core = self._read()
+        self._given_token = token
+        self._found: _Found | None = None
+        host = self._configuration.host
+        self.where = f"the flow-aggregator in namespace {namespace} of {host}"
+        self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
+        self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
+
+    def _read(self) -> tuple[Any, Any]:
+        """Read the kubeconfig; return the client's configuration and the client."""
         with extra("people", "--context"):
             from kubernetes import client
 
-        self.namespace = namespace
         try:
-            configuration = client_configuration(kubeconfig, context)
+            configuration = client_configuration(self._kubeconfig, self._context)
         except ValueError as error:
             raise SettingsError([f"kubeconfig: {error}"]) from error
         configuration.retries = False
-        self._configuration = configuration
-        self._core: Any = client.CoreV1Api(client.ApiClient(configuration))
-        self._given_token = token
-        self._found: _Found | None = None
-        self.where = f"the flow-aggregator in namespace {namespace} of {configuration.host}"
-        self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
-        self.remedy = "is its apiServer.enable on, and may you forward ports of its Pod?"
+        return configuration, client.CoreV1Api(client.ApiClient(configuration))
 
     @property
     def server_name(self) -> str:
@@ -96,7 +101,7 @@ class Cluster:
         """Begin TLS with the aggregator at the end of a tunnel.
 
         Who asks for long outlives what it found: the Pod is replaced, another replica receives, the
-        CA is the next one. So what leads nowhere is looked for once more.
+        CA is the next one, the token has ended. So what leads nowhere is looked for once more.
         """
         known = self._found
         try:
@@ -105,6 +110,7 @@ class Cluster:
             self._found = None
             if known is None:
                 raise
+        self._configuration, self._core = self._read()
         return self._session(self._find())
 
     def _find(self) -> _Found:

@@ -19,7 +19,7 @@ from flowvis.cli.client import Client, Event
 from flowvis.cli.cluster import Cluster
 from flowvis.cli.feed import Feed
 from flowvis.cli.flowctl import main
-from flowvis.errors import ApiError
+from flowvis.errors import ApiError, SystemRefused
 from flowvis.transport.certificates import issue_ca, issue_server
 from flowvis.transport.tls import TlsFiles
 from waiting import PATIENCE_S, block_until
@@ -243,9 +243,15 @@ def test_who_asks_for_long_has_the_token_of_now(cluster: ApiServer, tmp_path: Pa
         cluster.ports, cluster.ca, cluster.token = {("b-ready", 10348): port}, ca, "one"
         client = Client(Cluster(tmp_path / "config", "here", NAMESPACE, ""))
         assert client.get("status") == {"version": "another"}
-        token.write_text("two")
-        cluster.token = "two"
-        assert client.get("status") == {"version": "another"}
+        for now in ("two", "three"):
+            token.write_text(now)
+            cluster.token = now
+            assert client.get("status") == {"version": "another"}
+            there = cluster.pods, cluster.ports
+            cluster.pods, cluster.ports = [], {}  # it is replaced meanwhile
+            with pytest.raises(SystemRefused, match="there is none"):
+                client.get("status")
+            cluster.pods, cluster.ports = there
 
 
 def test_a_pod_that_is_being_deleted_is_not_asked(

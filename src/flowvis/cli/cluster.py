@@ -6,8 +6,9 @@ it gets the token: that of the kubeconfig's user, if no other is given.
 
 import http.client
 import ssl
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ NAME = "flow-aggregator"
 LABEL = f"app.kubernetes.io/name={NAME}"
 CA_CONFIG_MAP, CA_KEY = "flow-aggregator-ca", "ca.crt"
 PORT_NAME, PORT = "api", 10348
-FORBIDDEN, MISSING = 403, 404
+UNAUTHENTICATED, FORBIDDEN, MISSING = 401, 403, 404
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Cluster:
         self._configuration, self._core = self._read()
         self._given_token = token
         self._found: _Found | None = None
+        self._looking = threading.Lock()  # a console asks for much at once
         host = self._configuration.host
         self.where = f"the flow-aggregator in namespace {namespace} of {host}"
         self.distrust = f"it is not of the CA in the ConfigMap {namespace}/{CA_CONFIG_MAP}"
@@ -104,18 +106,27 @@ class Cluster:
         CA is the next one, the token has ended. So what leads nowhere is looked for once more.
         """
         known = self._found
-        try:
-            return self._session(known or self._find())
-        except (FlowvisError, OSError):
-            self._found = None
-            if known is None:
-                raise
-        self._configuration, self._core = self._read()
-        return self._session(self._find())
+        if known is not None:
+            with suppress(FlowvisError, OSError):
+                return self._session(known)
+        return self._session(self._find(known))
 
-    def _find(self) -> _Found:
-        self._found = found = _Found(*self._pod(), self._trusted())
-        return found
+    def _find(self, before: _Found | None) -> _Found:
+        """Look for it, as something else was `before`; what another thread found since will do."""
+        with self._looking:
+            if self._found is before or self._found is None:
+                self._found = None
+                try:
+                    self._found = self._looked_for()
+                except ApiError as error:
+                    if error.status != UNAUTHENTICATED:
+                        raise
+                    self._configuration, self._core = self._read()
+                    self._found = self._looked_for()
+            return self._found
+
+    def _looked_for(self) -> _Found:
+        return _Found(*self._pod(), self._trusted())
 
     def _session(self, found: _Found) -> tuple[Tunnel, ssl.SSLSocket]:
         tunnel = self._tunnel(found)

@@ -1,7 +1,7 @@
 """The history of the books: which pages there are, and that each is stored once."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -282,6 +282,7 @@ class Refusing:
     def __init__(self, errors: list[Exception]) -> None:
         self.errors = errors
         self.settled: dict[str, int] = {}
+        self.ttls: Mapping[str, int] = {}
         self.begins: dict[str, int] = {}
         self.lost: Sequence[Lost] = ()
         self.pages: list[tuple[Page, bool]] = []

@@ -21,11 +21,12 @@ from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.schema import books, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.features import Features
+from flowvis.clickhouse.schema.features import RECALCULATE_ONLY, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.outlived import oldest_day_sql
 from flowvis.clickhouse.schema.partitions import (
+    DROPPED,
     Limits,
     View,
     create_dropped,
@@ -527,6 +528,8 @@ def statements(ttl_s: int) -> list[str]:
     def execute(sql: str) -> list[tuple[object, ...]]:
         if not sql.startswith("SELECT"):
             executed.append(sql)
+        elif DROPPED in sql:
+            return [(7, 2)]
         elif "compression_codec" in sql:
             return [(column.name, "CODEC(ZSTD(1))") for column in rollups.HOURS.columns]
         elif "FROM system.columns" in sql:
@@ -537,7 +540,8 @@ def statements(ttl_s: int) -> list[str]:
             return list(schema.engines(layout).items())
         return []
 
-    Migration(execute, layout, MODERN, Retention(ttl_s, ttl_s, ttl_s)).run(renew=True)
+    features = replace(MODERN, recalculates_ttl=True)
+    Migration(execute, layout, features, Retention(ttl_s, ttl_s, ttl_s)).run(renew=True)
     return executed
 
 
@@ -550,6 +554,8 @@ def test_the_modern_parser_takes_every_statement() -> None:
         "MODIFY COLUMN flowType",
         "REMOVE TTL",
         "MODIFY TTL",
+        f"flow_records_local ON CLUSTER '{NAME}' MATERIALIZE TTL",
+        f"flow_hours_local ON CLUSTER '{NAME}' MODIFY SETTING {RECALCULATE_ONLY} = 1",
         f"flow_records_local ON CLUSTER '{NAME}' MODIFY SETTING {schema.REMEMBERED_LONG}",
         f"flow_hours_local ON CLUSTER '{NAME}' MODIFY SETTING {schema.REMEMBERED_LONG}",
         "CODEC(",

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class Moody:
 
     def __init__(self) -> None:
         self.settled: dict[str, int] = {}
+        self.ttls: Mapping[str, int] = {}
         self.begins: dict[str, int] = {}
         self.lost: Sequence[Lost] = ()
         self.error: StoreError | None = None

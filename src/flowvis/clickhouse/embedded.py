@@ -96,6 +96,7 @@ class EmbeddedStore:
         self._features: Features | None = None
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
+        self.ttls: Mapping[str, int] = {}
         self.begins: dict[str, int] = {}
         self.lost: Sequence[Lost] = ()
         self.partitions: StoredPartitions | None = None
@@ -103,7 +104,7 @@ class EmbeddedStore:
     @property
     def kept(self) -> Retention:
         """How long each table keeps what it has."""
-        return self._settings.kept.shortened(self.begins, int(time.time()))
+        return self._settings.kept.as_told(self.ttls).shortened(self.begins, int(time.time()))
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this engine."""
@@ -116,6 +117,7 @@ class EmbeddedStore:
             late_projections=features.merges_projections,
         )  # fmt: skip
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
+        self.ttls = self.partitions.ttls()
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()
         return [*features.left_out(kept.records_s), *undone]

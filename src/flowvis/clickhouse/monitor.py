@@ -31,6 +31,7 @@ from flowvis.counts import count, gauge
 from flowvis.errors import StoreError
 from flowvis.runtime.clock import utc
 from flowvis.runtime.component import end, spawn
+from flowvis.runtime.durations import format_duration
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class MonitorSettings:
 class MonitoredStore(Protocol):
     """What of a store is needed here."""
 
+    ttls: Mapping[str, int]
     begins: dict[str, int]
     lost: Sequence[Lost]
 
@@ -182,7 +184,8 @@ class Monitor:
             return
         await self._note_later(stored)
         known = self._store.lost
-        servers, dropped, lost = await self._call(_found, stored)
+        servers, dropped, lost, ttls = await self._call(_found, stored)
+        self._follow_ttls(ttls)
         for table, each in dropped.items():  # another aggregator may make room as well
             self._store.begins[table] = max(self._store.begins.get(table, 0), each.before_s)
         if self._store.lost is known:  # else the roller found more meanwhile: at the next look
@@ -229,6 +232,22 @@ class Monitor:
             return
         if ago_s < settings.skip_rounds * settings.interval_s:
             self._skip = max(self._skip, settings.skip_rounds)
+
+    def _follow_ttls(self, ttls: Mapping[str, int]) -> None:
+        """Have answers know how long tables keep rows, which another aggregator may change."""
+        begins = self._store.begins
+        for table, kept_s in ttls.items():
+            before_s = self._store.ttls.get(table, kept_s)
+            if kept_s == before_s:
+                continue
+            log.warning(
+                "store: %s keeps rows for %s now, and not for %s: another aggregator, which has"
+                " other options, said so",
+                table, _lasting(kept_s), _lasting(before_s),
+            )  # fmt: skip
+            if before_s and not 0 < kept_s < before_s:  # what is older is gone
+                begins[table] = max(begins.get(table, 0), int(self._clock()) - before_s)
+        self._store.ttls = ttls
 
     async def _drop(
         self, stored: StoredPartitions, servers: Sequence[Server], excesses: Sequence[Excess]
@@ -390,9 +409,15 @@ def _lost(partition: Partition) -> list[Lost]:
     return [Lost(one.begin_s, one.end_s, one.unrolled)] if one.unrolled else []
 
 
-def _found(stored: StoredPartitions) -> tuple[list[Server], dict[str, Dropped], list[Lost]]:
+def _found(
+    stored: StoredPartitions,
+) -> tuple[list[Server], dict[str, Dropped], list[Lost], dict[str, int]]:
     """Return what there is, and then what went, so that none of what is missing is unknown."""
-    return stored.servers(), stored.dropped(), stored.lost()
+    return stored.servers(), stored.dropped(), stored.lost(), stored.ttls()
+
+
+def _lasting(kept_s: int) -> str:
+    return format_duration(kept_s) if kept_s else "ever"
 
 
 def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:

@@ -71,6 +71,7 @@ class ServerStore:
         self._behind, self._behind_beside = Behind(), Behind()
         self.settled: dict[str, int] = {}
         self.rollups: RollupTables | None = None
+        self.ttls: Mapping[str, int] = {}
         self.begins: dict[str, int] = {}
         self.lost: Sequence[Lost] = ()
         self.partitions: StoredPartitions | None = None
@@ -83,7 +84,7 @@ class ServerStore:
         features = self._features
         known = features is None or features.ttl
         kept = self._settings.kept if known else Retention(0, 0, 0)
-        return kept.shortened(self.begins, int(time.time()))
+        return kept.as_told(self.ttls).shortened(self.begins, int(time.time()))
 
     def migrate(self) -> list[str]:
         """Create or upgrade the schema; return what had to be left out for this server."""
@@ -104,6 +105,7 @@ class ServerStore:
         )  # fmt: skip
         self.rollups = rollups if features.rollups else None
         self.partitions = StoredPartitions(self._execute_beside, layout, features)
+        self.ttls = self.partitions.ttls()
         self.begins = self.partitions.begins()
         self.lost = self.partitions.lost()
         return [

@@ -1,7 +1,7 @@
 """What a store can do, and which one a database URL means."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -81,6 +81,10 @@ class Store(Protocol):
     """By name of a roll-up: each record that is stored and whose `flowEndSeconds` is before this
     moment (ms) is in it. What is not named has nothing that can be relied on: records are to be
     read."""
+
+    ttls: Mapping[str, int]
+    """By name of a table, how long (s) it keeps rows as it was told last, by whichever aggregator;
+    0: for ever. What is not named is as the settings have it."""
 
     begins: dict[str, int]
     """By name of a table: rows that were committed before this moment (s) may have been dropped, as

@@ -12,6 +12,7 @@ from flowvis.clickhouse.schema import partitions as schema
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.partitions import Lost, Outcome, Partition, Server, View
+from flowvis.clickhouse.schema.retention import ttl_of
 from flowvis.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class StoredPartitions:
         """The engine tells how full its disks are."""
         self.has_pieces = features.drops_parts and not layout.cluster
         """Parts can go: those of a cluster's shards have other names, or the same by chance."""
+        self._has_ttl = features.ttl
         self._execute = execute
         self._layout = layout
         self._view = View.of(layout, features)
@@ -63,6 +65,19 @@ class StoredPartitions:
             self._execute(schema.disks_sql(layout, view), view.options) if self.has_disks else ()
         )
         return schema.read_servers(layout, partitions, disks)
+
+    def ttls(self) -> dict[str, int]:
+        """Return, by table, how long (s) it keeps rows, 0: for ever; nothing without TTLs."""
+        if not self._has_ttl:
+            return {}
+        names = {self._layout.own(name): name for name in schema.WATCHED}
+        asked = ", ".join(f"'{name}'" for name in names)
+        rows = self._execute(
+            "SELECT name, engine_full FROM system.tables"
+            f" WHERE database = '{self._layout.database}' AND name IN ({asked})",
+            {},
+        )
+        return {names[str(name)]: ttl_of(str(engine)) for name, engine in rows}
 
     def pieces(self) -> list[Partition]:
         """Return the parts that partitions are made of; none where they cannot go by themselves."""

@@ -21,9 +21,11 @@ _ASKED = (
 )  # fmt: skip
 _OF_PROJECTIONS = {"deduplicate_merge_projection_mode", "default_compression_codec"}
 _OF_MERGED_PROJECTIONS = {"materialize_projections_on_insert", "materialize_projections_on_merge"}
+RECALCULATE_ONLY = "materialize_ttl_recalculate_only"
+"""A table's setting: a TTL that is materialized reads its columns, and no part is written anew."""
 _ASKED_OF_TABLES = (
     "merge_with_ttl_timeout", "non_replicated_deduplication_window", *_OF_PROJECTIONS,
-    *_OF_MERGED_PROJECTIONS,
+    *_OF_MERGED_PROJECTIONS, RECALCULATE_ONLY,
 )  # fmt: skip
 
 
@@ -54,6 +56,8 @@ class Features:
     """A part can get its projections when it is merged, and none when it is inserted."""
     chooses_selects: bool = False
     """It decides by itself whether it recognises a repeated INSERT SELECT, unless told."""
+    recalculates_ttl: bool = False
+    """Parts that are there can take over another TTL without being written anew."""
 
     @property
     def rollups(self) -> bool:
@@ -110,6 +114,7 @@ def probe(execute: Execute) -> Features:
         projections=tables >= _OF_PROJECTIONS,
         merges_projections=tables >= _OF_MERGED_PROJECTIONS,
         chooses_selects=_OF_ROLLS in settings,
+        recalculates_ttl=RECALCULATE_ONLY in tables,
     )
 
 

@@ -12,11 +12,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema import books, rolls, rollups
+from flowvis.clickhouse.schema import books, partitions, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
-from flowvis.clickhouse.schema.features import Execute, Features
+from flowvis.clickhouse.schema.features import RECALCULATE_ONLY, Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.retention import Retention
+from flowvis.clickhouse.schema.retention import Retention, ttl_of
 from flowvis.errors import StoreError
 
 _FUNCTION = re.compile(r"\w+\(")
@@ -227,6 +227,11 @@ class Migration:
             return
         engine = self._shown_by("engine_full", table)
         altered = f"{self.layout.database}.{self.layout.own(table)}{self.layout.everywhere}"
+        before_s = ttl_of(engine)
+        longer = bool(before_s) and (not ttl_s or ttl_s > before_s)
+        if longer:
+            self._make_notes()
+            self.execute(partitions.note_shorter_sql(self.layout.database, table, before_s))
         if not ttl_s:
             if " TTL " in engine:
                 self.execute(f"ALTER TABLE {altered} REMOVE TTL")
@@ -237,6 +242,31 @@ class Migration:
                 f"ALTER TABLE {altered} MODIFY TTL {ttl_sql(ttl_s)}"
                 " SETTINGS materialize_ttl_after_modify = 0"
             )
+        if longer and (not ttl_s or self._lengthen(altered)):
+            self.execute(partitions.note_lengthened_sql(self.layout.database, table))
+
+    def _lengthen(self, altered: str) -> bool:
+        """Have rows that are there kept for longer, whose parts know when they go; tell if so.
+
+        That reads the columns of the TTL and writes none; without it the old TTL goes on for them.
+        """
+        if not self.features.recalculates_ttl:
+            return False
+        try:
+            self.execute(f"ALTER TABLE {altered} MODIFY SETTING {RECALCULATE_ONLY} = 1")
+            self.execute(f"ALTER TABLE {altered} MATERIALIZE TTL")
+        except StoreError as error:
+            if error.code != _ACCESS_DENIED:
+                raise
+            return False
+        return True
+
+    def _make_notes(self) -> None:
+        """Create the table of what went, with all of its columns."""
+        self.execute(partitions.create_dropped(self.layout))
+        found = self.execute(partitions.dropped_columns_sql(self.layout.database))
+        if any(int(lacks) for _, lacks in found):
+            self.execute(partitions.extend_dropped(self.layout))
 
     def _show(self, engines: dict[str, str], *, stale: bool, renew: bool) -> str:
         """Make what shows the records, anew where it is stale; return why that cannot be, if so.

@@ -30,6 +30,8 @@ NEWEST_S = 3600
 LEAST_S = 300
 """What was committed within so long is never dropped."""
 HOUR_S = 3600
+LENGTHENED_S = 600
+"""What a table keeps for longer may still go for so long, until the engine has taken it over."""
 WATCHED = (TABLE, MINUTES.name, HOURS.name, BOOKS)
 """The tables that grow, in the order in which they are given up."""
 
@@ -392,6 +394,11 @@ class Outcome(StrEnum):
     """The drop found them merged into another part, with which they go later."""
     EXPIRED = "expired"
     """They went by their age before they were rolled up: no drop, and no rows or bytes of one."""
+    SHORTER = "shorter"
+    """Since `end` the table keeps rows for longer; until then they went so long after their commit
+    as `end` is after `begin`. By that the engine drops what was there also later."""
+    LENGTHENED = "lengthened"
+    """Noted after it: what was there is kept for as long as what comes."""
 
 
 def create_dropped(layout: TableLayout) -> str:
@@ -451,6 +458,37 @@ def note_expired_sql(database: str, lost: Iterable[Lost]) -> str:
     )
 
 
+def note_shorter_sql(database: str, table: str, kept_s: int) -> str:
+    """Write the INSERT that notes how long a table has kept its rows, before it keeps longer."""
+    return (
+        f"INSERT INTO {database}.{DROPPED} ({_NOTE}) SELECT '{table}',"
+        f" toDateTime(toUInt32(now()) - {kept_s}), now(), toUInt64(0), toUInt64(0), toUInt64(0),"
+        f" now(), '{Outcome.SHORTER}', ''"
+    )
+
+
+def note_lengthened_sql(database: str, table: str) -> str:
+    """Write the INSERT that notes that what a table has is kept for as long as what comes."""
+    columns = "fromTable, begin, end, rows, bytes, unrolled"
+    return (
+        f"INSERT INTO {database}.{DROPPED} ({_NOTE}) SELECT {columns}, now(),"
+        f" '{Outcome.LENGTHENED}', key FROM {database}.{DROPPED}"
+        f" WHERE fromTable = '{table}' AND what = '{Outcome.SHORTER}'"
+    )
+
+
+def _went_by_age(database: str) -> str:
+    """Write the SELECT of what went by TTLs that were made longer since: name, before when (s)."""
+    begin, end = "toInt64(toUInt32(begin))", "toInt64(toUInt32(end))"
+    return (
+        f"SELECT fromTable, least({end}, if(countIf(what = '{Outcome.LENGTHENED}') > 0,"
+        f" {begin} + {LENGTHENED_S}, toInt64(toUInt32(now())) - ({end} - {begin}))) AS before_s,"
+        f" toInt64(0) AS at_s FROM {database}.{DROPPED}"
+        f" WHERE what IN ('{Outcome.SHORTER}', '{Outcome.LENGTHENED}')"
+        " GROUP BY fromTable, begin, end"
+    )
+
+
 def _gone(database: str) -> str:
     """Write the SELECT of what went or may have, each once, however many tried it how often.
 
@@ -467,11 +505,15 @@ def _gone(database: str) -> str:
 
 
 def dropped_sql(database: str) -> str:
-    """Ask what each table lacks: name, before which moment (s), and how long ago (s) it went."""
+    """Ask what each table lacks: name, before which moment (s), and how long ago (s) it went.
+
+    In 1970 where it only went by its age, before a TTL was made longer.
+    """
     return (
-        "SELECT fromTable, toUInt32(max(end)), toInt64(toUInt32(now())) -"
-        f" toInt64(toUInt32(max(at))) FROM ({_gone(database)}) WHERE NOT expired"
-        " GROUP BY fromTable"
+        "SELECT fromTable, max(before_s), toInt64(toUInt32(now())) - max(at_s) FROM ("
+        "SELECT fromTable, toInt64(toUInt32(end)) AS before_s, toInt64(toUInt32(at)) AS at_s"
+        f" FROM ({_gone(database)}) WHERE NOT expired"
+        f" UNION ALL {_went_by_age(database)}) GROUP BY fromTable"
     )
 
 

@@ -250,6 +250,21 @@ def test_pages_of_another_cluster_may_be_on_their_way() -> None:
     assert without(found) == [("b", 420, 900)]
 
 
+def test_what_is_on_its_way_is_no_time_without_any_books() -> None:
+    """Where a cluster's first aggregator begins, whose own pages say nothing of before."""
+    began_s = T0 + 560
+
+    def asked(own: str, now_s: int, wanted: frozenset[str] | None = None) -> list[Any]:
+        new = Uncommitted(began_s, now_s, [], cluster=own)
+        return without(said(pages={"a": WHOLE[:8]}, uncommitted=new, wanted=wanted))
+
+    assert asked("new", T0 + 480 + LATE_S - 1) == []
+    assert asked("new", T0 + 480 + LATE_S) == [("a", 480, 600)]
+    assert asked("a", T0 + 620) == [("", 480, 560)], "ours, which was away"
+    assert asked("", T0 + 620) == [("", 480, 560)], "whose id is not known yet"
+    assert asked("new", T0 + 620, frozenset({"new"})) == [("", 0, 560)]
+
+
 def test_a_question_about_a_cluster_hears_of_that_one_only() -> None:
     lost = [
         ["clickhouse", "dropped", "queue-full", "", "a", 7, T0, T0 + 60],

@@ -185,9 +185,10 @@ class Clusters:
     def _is_late(self, cluster: str, gap: TimeRange) -> bool:
         """Whether pages of a time may be on their way, as we do not know of other clusters.
 
-        "": of all that are asked for.
+        "": of all that are asked for; what is ours of it is said of us.
         """
-        known = cluster == self._own if cluster else self.wants(self._own)
+        others = self._own and self._pages.keys() - {"", self._own}
+        known = cluster == self._own if cluster else self.wants(self._own) and not others
         return not known and self._now_s is not None and gap.from_s > self._now_s - LATE_S
 
 

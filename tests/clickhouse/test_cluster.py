@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import chdb
 import pytest
@@ -413,13 +412,19 @@ def test_books_of_an_older_program_get_their_cluster(connect: Connect, database:
         entries = [books.BookEntry("collector", books.What.RECEIVED, 5)]
         batch_id = BatchId(f"w{number}", EPOCH + 60 * (number + 1))
         store.keep(books.Page(batch_id, 60, entries, f"c{number % 2}"))
+
+    def on_each() -> list[int]:
+        """What all shards have together, of their first replicas and of their second ones."""
+        local = "SELECT sum(records) FROM flow_books_local"
+        return [
+            sum(int(connect(shard, replica).query(local).rows[0][0]) for shard in (0, 1))
+            for replica in (0, 1)
+        ]
+
+    block_until(lambda: on_each() == [23, 23], on_each)  # whichever is asked has all
     found = "SELECT clusterUUID, sum(records) FROM flow_books GROUP BY clusterUUID ORDER BY 1"
-
-    def there() -> list[list[Any]]:
-        return [list(row) for row in connect(1, 1).query(found).rows]
-
-    block_until(lambda: sum(row[1] for row in there()) == 23, there)
-    assert there() == [["", 3], ["c0", 10], ["c1", 10]]
+    there = [list(row) for row in connect(1, 1).query(found).rows]
+    assert there == [["", 3], ["c0", 10], ["c1", 10]]
     asked = TimeRange((EPOCH - 60) * 1000, (EPOCH + 240) * 1000)
     missing = carry_out(connect(0, 1), completeness(asked)).missing
     # Of c0 there are the first and the third minute, of c1 the second and the fourth.

@@ -250,6 +250,18 @@ def test_files_of_a_kubeconfig_are_read_again_when_they_change(tmp_path: Path) -
     asyncio.run(scene())
 
 
+def plugin(script: Path) -> dict[str, Any]:
+    """The user of a kubeconfig whose token a Python script gives."""
+    return {
+        "exec": {
+            "apiVersion": "client.authentication.k8s.io/v1",
+            "command": sys.executable,
+            "args": [str(script)],
+            "interactiveMode": "Never",
+        }
+    }
+
+
 def test_a_kubeconfig_with_a_plugin_that_gives_tokens(tmp_path: Path) -> None:
     """The plugin is asked again when its token has expired."""
     soon = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -262,13 +274,7 @@ def test_a_kubeconfig_with_a_plugin_that_gives_tokens(tmp_path: Path) -> None:
         "  'kind': 'ExecCredential', 'status': {\n"
         f"  'token': 'token-' + calls.read_text(), 'expirationTimestamp': {soon!r}}}}}))\n"
     )
-    plugin = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": sys.executable,
-        "args": [str(script)],
-        "interactiveMode": "Never",
-    }
-    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", {"exec": plugin})
+    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1", plugin(script))
     access = Kubeconfig(path)
     first = access.authorization()
     assert first.startswith("Bearer token-x")
@@ -285,18 +291,12 @@ def test_a_plugin_that_does_not_say_when_its_token_ends(tmp_path: Path) -> None:
         "  'kind': 'ExecCredential',\n"
         f"  'status': {{'token': pathlib.Path({str(token)!r}).read_text()}}}}))\n"
     )
-    plugin = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": sys.executable,
-        "args": [str(script)],
-        "interactiveMode": "Never",
-    }
 
     async def scene() -> None:
         token.write_text("one")
         server = ApiServer(tokens={"one"})
         await server.start()
-        access = Kubeconfig(kubeconfig(tmp_path / "config", server.url, {"exec": plugin}))
+        access = Kubeconfig(kubeconfig(tmp_path / "config", server.url, plugin(script)))
         for _ in range(3):
             await get(access)
         assert calls.read_text() == "x"

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from flowvis.aggregator.api.control import check_owner
 from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
-from flowvis.runtime.trust import trusting_each
+from flowvis.runtime.trust import trusting_file
 
 TIMEOUT_S = 300  # a query may take its time
 SILENT_S = 60.0  # a stream says every 15 s that it is alive: nobody is there any more
@@ -175,7 +175,7 @@ class _Secure(_Patient, http.client.HTTPSConnection):
 def trusting(ca: Path | None) -> ssl.SSLContext:
     """Return whom to trust: a file's certificates, else those of the system. SettingsError."""
     try:
-        return trusting_each(ssl.create_default_context(cafile=ca))
+        return trusting_file(ca)
     except (OSError, ssl.SSLError) as error:
         raise SettingsError([f"--ca {ca}: {error.strerror or error}"]) from error
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowvis.cli.client import CONNECT_S, bearing
+from flowvis.cli.client import CONNECT_S, FORBIDDEN, MISSING, UNAUTHENTICATED, bearing
 from flowvis.cli.tunnel import Tunnel
 from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
 from flowvis.inventory.sources.access import client_configuration
@@ -24,7 +24,6 @@ NAME = "flow-aggregator"
 LABEL = f"app.kubernetes.io/name={NAME}"
 CA_CONFIG_MAP, CA_KEY = "flow-aggregator-ca", "ca.crt"
 PORT_NAME, PORT = "api", 10348
-UNAUTHENTICATED, FORBIDDEN, MISSING = 401, 403, 404
 
 
 @dataclass(frozen=True)

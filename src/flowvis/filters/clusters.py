@@ -2,11 +2,13 @@
 
 from functools import reduce
 
+from flowvis.clickhouse.schema.books import CLUSTER
 from flowvis.filters.lowering import lowered
 from flowvis.filters.predicates import TextIn
 from flowvis.filters.tree import And, Comparison, Filter, Or
+from flowvis.filters.vocabulary import NAMES
 
-_NAMES = frozenset({"cluster", "clusterUUID", "clusterId"})
+_NAMES = frozenset(name for name, each in NAMES.items() if each.attributes[0].columns == (CLUSTER,))
 
 
 def named_clusters(chosen: Filter) -> frozenset[str] | None:

@@ -1,6 +1,7 @@
 """Whom a TLS client trusts."""
 
 import ssl
+from pathlib import Path
 from typing import TypeVar
 
 C = TypeVar("C", bound=ssl.SSLContext)
@@ -15,6 +16,11 @@ def trusting_each(context: C) -> C:
     """
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+def trusting_file(path: Path | str | None) -> ssl.SSLContext:
+    """Trust the certificates in a PEM file, or those of the system; OSError if there are none."""
+    return trusting_each(ssl.create_default_context(cafile=path))
 
 
 def trusting_only(text: str) -> ssl.SSLContext:

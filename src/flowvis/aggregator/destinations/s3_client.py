@@ -20,7 +20,7 @@ import aiohttp
 from yarl import URL
 
 from flowvis.aggregator.destinations.loads import Undelivered
-from flowvis.runtime.trust import trusting_each
+from flowvis.runtime.trust import trusting_file
 
 ANSWERED_S = 120.0  # for a request, beside the time that its body takes
 SLOWEST = 16 << 10  # bytes a second, of a way that is still one
@@ -201,7 +201,7 @@ class Bucket:
 
     def _trust(self) -> ssl.SSLContext:
         try:
-            return trusting_each(ssl.create_default_context(cafile=self._ca_file))
+            return trusting_file(self._ca_file)
         except OSError as error:
             text = error.strerror or str(error)
             raise Undelivered(f"{self._ca_file}: no CA can be read: {text}") from error

@@ -9,7 +9,8 @@ On a cluster each change is made by all servers, and what is asked one of them a
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from flowvis.clickhouse.schema import books, partitions, rolls, rollups
@@ -51,7 +52,8 @@ class Migration:
         if renew or self.layout.own(schema.TABLE) not in engines:
             self.execute(schema.create_table(self.layout, self.features, self.kept.records_s))
         self._keep_books(engines, renew=renew)
-        added = self._add_columns() or self._lacks_shown(engines)
+        stored = [column.name for column in schema.COLUMNS]
+        added = self._add_columns() or self._lacks(engines, schema.TABLE, stored)
         self._set_ttl(schema.TABLE, schema.ttl_sql, self.kept.records_s)
         if self.features.rollups:
             self._keep_rollups(engines, renew=renew)
@@ -124,12 +126,16 @@ class Migration:
         """Add the columns that are new since the table was made; tell whether there were any."""
         missing = list(schema.add_columns(self.layout, self.features, self._columns()))
         for name, statement in missing:
-            try:
-                self.execute(statement)
-            except StoreError:
-                if name not in self._columns():
-                    raise  # otherwise another aggregator was quicker
+            self._add(schema.TABLE, {name}, statement)
         return bool(missing)
+
+    def _add(self, table: str, columns: AbstractSet[str], statement: str) -> None:
+        """Add columns to a table, unless another aggregator was quicker."""
+        try:
+            self.execute(statement)
+        except StoreError:
+            if not columns <= set(self._columns(table)):
+                raise
 
     def _keep_books(self, engines: dict[str, str], *, renew: bool) -> None:
         """Create the table of the books, or add the columns that are new."""
@@ -137,25 +143,21 @@ class Migration:
         if renew or layout.own(table) not in engines:
             self.execute(books.create_books(layout, self.features, self.kept.books_s))
         if added := books.add_columns(layout, self.features, self._columns(table)):
-            try:
-                self.execute(added)
-            except StoreError:
-                if not set(books.COLUMNS) <= set(self._columns(table)):
-                    raise  # otherwise another aggregator was quicker
+            self._add(table, books.COLUMNS.keys(), added)
         self._set_ttl(table, books.ttl_sql, self.kept.books_s)
-        if not layout.cluster or table not in engines:
-            return
-        shown = {name for (name,) in self._columns_of(table, "name")}
-        if not set(books.COLUMNS) <= shown:  # whoever added them to these
-            self.execute(f"DROP TABLE IF EXISTS {layout.database}.{table}{layout.everywhere}")
+        if self._lacks(engines, table, books.COLUMNS):
+            self._drop_shown(table)
             self.execute(schema.shown(layout)[table])
 
-    def _lacks_shown(self, engines: dict[str, str]) -> bool:
-        """Whether what shows all servers' records lacks columns, whoever added them to these."""
-        if not self.layout.cluster or schema.TABLE not in engines:
+    def _lacks(self, engines: dict[str, str], table: str, columns: Iterable[str]) -> bool:
+        """Whether what shows all servers' rows lacks columns, whoever added them to these."""
+        if not self.layout.cluster or table not in engines:
             return False
-        shown = {name for (name,) in self._columns_of(schema.TABLE, "name")}
-        return any(column.name not in shown for column in schema.COLUMNS)
+        return not {name for (name,) in self._columns_of(table, "name")} >= set(columns)
+
+    def _drop_shown(self, table: str) -> None:
+        layout = self.layout
+        self.execute(f"DROP TABLE IF EXISTS {layout.database}.{table}{layout.everywhere}")
 
     def _keep_rollups(self, engines: dict[str, str], *, renew: bool) -> None:
         """Create the roll-ups, or add the dimensions and measures that are new."""
@@ -178,7 +180,7 @@ class Migration:
                     self.execute(statement)
             self._set_ttl(rollup.name, rollups.ttl_sql, ttl_s)
             if layout.cluster:
-                self._show_rollup(rollup, there=rollup.name in engines, renew=renew)
+                self._show_rollup(rollup, engines, renew=renew)
 
     def _keep_remembering(self) -> None:
         """Have replicas know repetitions for as long as these may come."""
@@ -189,15 +191,13 @@ class Migration:
             for statement in schema.remember(self.layout, table, engine):
                 self.execute(statement)
 
-    def _show_rollup(self, rollup: rollups.Rollup, *, there: bool, renew: bool) -> None:
-        """Make what shows all servers' rows; anew where it lacks columns, whoever added them."""
-        layout = self.layout
-        shown = {name for (name,) in self._columns_of(rollup.name, "name")} if there else set()
-        stale = there and any(column.name not in shown for column in rollup.columns)
+    def _show_rollup(self, rollup: rollups.Rollup, engines: dict[str, str], *, renew: bool) -> None:
+        """Make what shows all servers' rows, anew where it lacks columns."""
+        stale = self._lacks(engines, rollup.name, (column.name for column in rollup.columns))
         if stale:
-            self.execute(f"DROP TABLE IF EXISTS {layout.database}.{rollup.name}{layout.everywhere}")
-        if renew or stale or not there:
-            self.execute(rollups.over_all(layout, rollup))
+            self._drop_shown(rollup.name)
+        if renew or stale or rollup.name not in engines:
+            self.execute(rollups.over_all(self.layout, rollup))
 
     def _columns(self, table: str = schema.TABLE) -> list[str]:
         return [name for (name,) in self._columns_of(self.layout.own(table), "name")]
@@ -278,9 +278,8 @@ class Migration:
         for name in made if stale else ():
             if name not in engines:
                 continue
-            shown = f"{self.layout.database}.{name}{self.layout.everywhere}"
             try:
-                self.execute(f"DROP TABLE IF EXISTS {shown}")
+                self._drop_shown(name)
             except StoreError as error:
                 if error.code != _ACCESS_DENIED or self.layout.cluster:
                     raise

@@ -19,7 +19,7 @@ import yaml
 from flowvis.errors import ApiError, SettingsError
 from flowvis.runtime.extras import extra
 from flowvis.runtime.options import POD
-from flowvis.runtime.trust import trusting_each, trusting_only
+from flowvis.runtime.trust import trusting_file, trusting_only
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class Kubeconfig:
 
     def _made(self) -> ssl.SSLContext:
         named = self._configuration
-        context = trusting_each(ssl.create_default_context(cafile=named.ssl_ca_cert))
+        context = trusting_file(named.ssl_ca_cert)
         if named.cert_file:
             context.load_cert_chain(named.cert_file, named.key_file)
         if not named.verify_ssl:  # insecure-skip-tls-verify, in so many words

@@ -22,7 +22,7 @@ INSERTED_DAY = "inserted"
 
 _REPEATED = "ZSTD(7)"
 """Of dimensions: in the order of the rows they are repetitions, of which higher levels find more
-at no cost that could be measured; of sums a sixtieth, for a tenth more CPU of rolls."""
+at no cost that could be measured; of sums a sixtieth, which takes twice the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

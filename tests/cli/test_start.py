@@ -1,9 +1,12 @@
 """The first process of a container, asked to end while it is still being imported."""
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +30,8 @@ class Slow:
     def find_spec(name, path, target=None):
         if name in {"argparse", "flowvis.cli.daemon"} and what == "imports":
             os.write(1, b"begun")
-            time.sleep(3600)
+            while True:
+                time.sleep(0.01)
 
 assert os.getpid() == 1
 sys.meta_path.insert(0, Slow)
@@ -65,6 +69,20 @@ def test_ends_while_it_is_imported(script: str, number: signal.Signals) -> None:
 def test_ends_while_it_reads_its_file(tmp_path: Path, script: str) -> None:
     path = tmp_path / "file"
     os.mkfifo(path)
-    with first("file", SCRIPTS[script], "--config", str(path)) as (process, pid), path.open("w"):
+    with (
+        first("file", SCRIPTS[script], "--config", str(path)) as (process, pid),
+        path.open("wb", buffering=0) as file,
+    ):
+        # Python runs no handler between a call's beginning and that of the system call in it: a
+        # signal of that moment would wait for all of a file that never ends.
+        file.write(b"#")
+        block_until(lambda: waits_for_more(pid, file.fileno()))
         os.kill(pid, signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+
+
+def waits_for_more(pid: int, pipe: int) -> bool:
+    """Whether a process that reads a pipe has taken all that is in it, and sleeps."""
+    (unread,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]  # proc(5)
+    return unread == 0 and state == "S"

@@ -125,11 +125,12 @@ async def test_a_connection_is_reset_in_the_middle(cut_after: int) -> None:
 
 async def test_what_a_reset_connection_had_sent_arrives_after_the_next_began() -> None:
     async with relayed() as (relay, far, connect):
-        relay.behaviour = Behaviour(delay_s=2.0)
+        relay.behaviour = Behaviour(delay_s=5.0)
         _, first = await connect()
         first.write(b"late")
         await until(lambda: len(far.got) == 1)
-        await asyncio.sleep(0.5)  # it is read by then, and well before it is passed on
+        for _ in range(10):  # the loop looks as often: it is read, and not yet passed on
+            await asyncio.sleep(0.05)
         relay.cut()
         relay.behaviour = PLAIN
         reader, second = await connect()

@@ -328,10 +328,13 @@ async def test_sessions_are_looked_at_and_end_when_they_are_idle(
     with monkeypatch.context() as patch:
         patch.setattr(module, "LOOK_S", 0.01)
         handlers = Recorders()
-        async with serving(handlers, DatagramLimits(idle_s=0.3)) as server:
+        async with serving(handlers, DatagramLimits(idle_s=3600)) as server:
             with sender(server) as sock:
                 sock.send(b"r")
                 await until(lambda: handlers and handlers[0].looks > 2)
+                assert not handlers[0].ended
+                (session,) = server.sessions.values()
+                session.last_observed -= 3601
                 await until(lambda: handlers[0].ended)
                 assert not server.sessions
                 sock.send(b"r")

@@ -554,13 +554,19 @@ def test_an_exporter_that_is_gone_before_its_acknowledgement_is_noticed(
 
 def test_idle_sessions_end_where_that_is_wanted(run: Run) -> None:
     async def main() -> None:
-        limits = SessionLimits(idle_s=2.0)
+        limits = SessionLimits(idle_s=3600)
         async with serving(Server(Recorders(), limits=limits, reload_s=0.05)) as server:
             client = client_of(server, None)
             await client.connect()
-            for _ in range(12):
-                await asyncio.sleep(0.2)  # together longer than it may be idle
+            await until(lambda: server.sessions)
+            (session,) = server.sessions
+            began = session.last_observed
+            for _ in range(3):  # together longer than it may be idle
+                session.last_observed = began - 1800
                 await client.send([b"x"])
+                await until(lambda: session.last_observed >= began)
+            assert server.sessions
+            session.last_observed -= 3601
             await client.lost()
             await until(lambda: server.stats.errors == {"idle": 1})
             await client.close()

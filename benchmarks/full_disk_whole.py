@@ -25,7 +25,8 @@ from benchmarks.retained import Truth, compared, move
 from flowvis.clickhouse.commits import BatchIds
 from flowvis.clickhouse.embedded import EmbeddedStore
 from flowvis.clickhouse.roller import Roller
-from flowvis.clickhouse.schema.partitions import DROPPED, NEWEST_S, Outcome
+from flowvis.clickhouse.room import NEWEST_S
+from flowvis.clickhouse.schema.dropped import DROPPED, Outcome
 from flowvis.clickhouse.schema.tables import TABLE
 from flowvis.clickhouse.store import StoreSettings
 

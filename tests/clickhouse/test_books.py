@@ -8,8 +8,8 @@ import pytest
 
 from flowvis.clickhouse.history import PERIOD_S, BookHistory
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store
 from flowvis.clickhouse.writer import Writer

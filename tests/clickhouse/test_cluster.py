@@ -17,23 +17,21 @@ import pytest
 
 from flowvis.batch import Batch
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
+from flowvis.clickhouse.room import Limits, whole
 from flowvis.clickhouse.schema import books, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
+from flowvis.clickhouse.schema.dropped import DROPPED, create_dropped
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import RECALCULATE_ONLY, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.outlived import oldest_day_sql
 from flowvis.clickhouse.schema.partitions import (
-    DROPPED,
-    Limits,
     View,
-    create_dropped,
     disks_sql,
     drop_sql,
     partitions_sql,
     read_servers,
-    whole,
 )
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.server import CLUSTER_INSERT, ROLLED_INSERT, running_sql

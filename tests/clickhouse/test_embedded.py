@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowvis.clickhouse.embedded import CACHED_BYTES, MERGED_AT_ONCE, _reason, _scratch
+from flowvis.clickhouse.embedded_engine import CACHED_BYTES, MERGED_AT_ONCE, _reason, _scratch
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.errors import SettingsError, StoreError

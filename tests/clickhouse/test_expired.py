@@ -12,8 +12,8 @@ from flowvis.clickhouse.monitor import Monitor
 from flowvis.clickhouse.roller import Roller
 from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema.books import BookEntry, Page, What
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rolls import Roll, StoredBatch
 from flowvis.clickhouse.schema.rollups import MINUTES
 from flowvis.clickhouse.schema.tables import TABLE

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
+from flowvis.clickhouse.schema.dropped import DROPPED, LENGTHENED_S
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.features import RECALCULATE_ONLY, Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
-from flowvis.clickhouse.schema.partitions import DROPPED, LENGTHENED_S
 from flowvis.clickhouse.schema.retention import Retention, ttl_of
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
 from flowvis.clickhouse.schema.tables import BOOKS, TABLE

@@ -179,7 +179,7 @@ def test_views_of_an_older_program_are_made_anew(store: Store, settings: StoreSe
 
 WITH_RIGHTS = """
 import json, sys
-from flowvis.clickhouse import embedded
+from flowvis.clickhouse import embedded_engine
 from flowvis.clickhouse.schema.features import probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.migration import Migration
@@ -187,14 +187,13 @@ from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import StoreSettings, open_store
 
 role = f"<roles><writer><grants><query>GRANT {sys.argv[2]} ON db.*</query></grants></writer>"
-embedded._CONFIGURATION = embedded._CONFIGURATION.replace("<roles>", role).replace(
-    "GRANT owner,", "GRANT owner, writer,"
-)
+configuration = embedded_engine._CONFIGURATION.replace("<roles>", role)
+embedded_engine._CONFIGURATION = configuration.replace("GRANT owner,", "GRANT owner, writer,")
 store = open_store(StoreSettings(f"embedded://{sys.argv[1]}/store", database="db"))
-session = store._open()
+session = store._engine.open()
 
 def execute(sql):
-    with embedded._errors("engine"):
+    with embedded_engine.engine_errors("engine"):
         answer = session.query(sql, "JSONCompact").bytes()
     return [tuple(row) for row in json.loads(answer)["data"]] if answer else []
 

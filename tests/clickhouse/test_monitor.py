@@ -20,24 +20,19 @@ from flowvis.clickhouse import server as server_module
 from flowvis.clickhouse.growth import LOOKS, Fill, Inserted
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.roller import Roller
-from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import (
-    DROPPED,
+from flowvis.clickhouse.room import (
     LEAST_S,
     NEWEST_S,
-    WATCHED,
-    Disk,
     Limits,
-    Lost,
-    Outcome,
-    Partition,
-    Server,
     choose,
     choose_newest,
     excess,
     whole,
     with_unrolled,
 )
+from flowvis.clickhouse.schema.dropped import DROPPED, Lost, Outcome
+from flowvis.clickhouse.schema.encode import BatchId
+from flowvis.clickhouse.schema.partitions import WATCHED, Disk, Partition, Server
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.clickhouse.schema.rollups import HOURS, MINUTES
@@ -694,7 +689,7 @@ FULL = """
 import asyncio, json, sys, time
 from flowvis.clickhouse.monitor import Monitor, MonitorSettings
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import Limits
+from flowvis.clickhouse.room import Limits
 from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.clickhouse.roller import Roller

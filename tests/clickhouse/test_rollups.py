@@ -22,10 +22,10 @@ from flowvis.clickhouse.roller import CLAIM_S, Roller
 from flowvis.clickhouse.rollup_tables import RollupTables, differences
 from flowvis.clickhouse.schema import rolls
 from flowvis.clickhouse.schema.claims import VALID_S, claim_sql
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.outlived import outlived
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rolled_columns import DIMENSIONS
 from flowvis.clickhouse.schema.rolls import ROLLED, Roll, StoredBatch, roll_sql

@@ -15,8 +15,8 @@ from flowvis.batch import Batch
 from flowvis.clickhouse.query import Query, Result
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.store import Store, StoreSettings, open_store
 from flowvis.clickhouse.writer import Writer

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowvis.clickhouse.schema.books import BookEntry, What
-from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.questions.completeness import completeness
 from flowvis.questions.kept_books import LATE_S, MISSED_S, Uncommitted
 from flowvis.questions.missing import Completeness

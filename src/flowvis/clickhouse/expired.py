@@ -12,8 +12,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Protocol
 
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import HOUR_S, Lost
+from flowvis.clickhouse.schema.partitions import HOUR_S
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rolls import StoredBatch
 from flowvis.runtime.clock import utc

@@ -2,7 +2,7 @@
 
 Every interval, more often where the disk fills fast, the monitor asks the engine how full the disk
 is and what the store takes; on a cluster all servers, of which the fullest decides. Above the
-threshold whole partitions go (`schema.partitions.choose`), after that it waits for some rounds, as
+threshold whole partitions go (`room.choose`), after that it waits for some rounds, as
 the engine takes a while to give their files back. What goes is noted in the store before, so that
 answers know of it from then on, is counted, and is told in the log. Of several aggregators that
 write to one store all may make room: the same goes, and who sees that another has just dropped
@@ -19,10 +19,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol
 
+from flowvis.clickhouse import room
 from flowvis.clickhouse.growth import Fill, Inserted
 from flowvis.clickhouse.rollup_tables import RollupTables
-from flowvis.clickhouse.schema import partitions as schema
-from flowvis.clickhouse.schema.partitions import Excess, Limits, Lost, Outcome, Partition, Server
+from flowvis.clickhouse.room import Excess, Limits
+from flowvis.clickhouse.schema.dropped import Lost, Outcome
+from flowvis.clickhouse.schema.partitions import WATCHED, Partition, Server
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rolls import SCAN_BATCHES, StoredBatch
 from flowvis.clickhouse.schema.tables import TABLE
@@ -214,7 +216,7 @@ class Monitor:
         full, self._full = self._full, False
         found = []
         for server in servers:
-            one = schema.excess(
+            one = room.excess(
                 limits, server.bytes, server.disks, server.replaced, full=full, dropped=dropped
             )
             found.append(replace(one, why=server.said(one.why)) if one.why else one)
@@ -257,8 +259,8 @@ class Monitor:
         if (rollups := self._store.rollups) is not None:
             begins = self._store.kept.rollups_begin_s(now_s)
             batches = await self._call(rollups.batches, 0, begins)
-        there = schema.whole(servers)
-        for each in schema.with_unrolled(there.values(), batches, SCAN_BATCHES):
+        there = room.whole(servers)
+        for each in room.with_unrolled(there.values(), batches, SCAN_BATCHES):
             there[each.known] = each
         chosen: dict[Partition, str] = {}
         short: dict[str, int] = {}
@@ -268,7 +270,7 @@ class Monitor:
                 for each in server.partitions
                 if each.known not in self._refused
             ]
-            ours = schema.choose(own, found.bytes, now_s)
+            ours = room.choose(own, found.bytes, now_s)
             chosen |= {there[each.known]: found.why for each in ours}
             left = found.bytes - sum(each.bytes for each in ours)
             if left > 0 and found.urgent:
@@ -278,8 +280,8 @@ class Monitor:
                     for each in await self._call(stored.pieces)
                     if each.within not in whole and each.known not in self._refused
                 ]
-                pieces = list(schema.with_unrolled(pieces, batches, SCAN_BATCHES))
-                newest = schema.choose_newest(pieces, left, now_s)
+                pieces = list(room.with_unrolled(pieces, batches, SCAN_BATCHES))
+                newest = room.choose_newest(pieces, left, now_s)
                 chosen |= dict.fromkeys(newest, found.why)
                 left -= sum(each.bytes for each in newest)
             if left > 0:
@@ -302,7 +304,7 @@ class Monitor:
         if not problem:
             problem = next((text for _, text in self._refused.values()), "")
         crowded_s = self._crowded_s
-        if not problem and crowded_s is not None and self._clock() - crowded_s < schema.NEWEST_S:
+        if not problem and crowded_s is not None and self._clock() - crowded_s < room.NEWEST_S:
             problem = (
                 "the disk does not hold the newest hour, of which the oldest went: enlarge it,"
                 " or have less recorded"
@@ -366,7 +368,7 @@ class Monitor:
 
     def _measure(self, servers: Sequence[Server]) -> None:
         self._seen = servers
-        there = schema.whole(servers)
+        there = room.whole(servers)
         self._inserted.see(there, time.monotonic())
         self.stats.bytes = sum(each.bytes for each in there.values())
         disks = [disk for server in servers for disk in server.disks]
@@ -377,7 +379,7 @@ class Monitor:
 
     def as_dict(self) -> dict[str, Any]:
         """What `flowctl status` shows; nothing before the first look."""
-        tables = list(_tables(schema.whole(self._seen).values()))
+        tables = list(_tables(room.whole(self._seen).values()))
         if not tables:
             return {}
         stats = self.stats
@@ -425,7 +427,7 @@ def _tables(there: Iterable[Partition]) -> Iterable[dict[str, Any]]:
     by_table: dict[str, list[Partition]] = {}
     for each in there:
         by_table.setdefault(each.table, []).append(each)
-    for name in schema.WATCHED:
+    for name in WATCHED:
         if ours := by_table.get(name):
             yield {
                 "name": name,

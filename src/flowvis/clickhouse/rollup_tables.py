@@ -8,9 +8,9 @@ from typing import Any
 
 from flowvis.clickhouse.schema import outlived, repeated, rolls, whole_days
 from flowvis.clickhouse.schema.claims import claim_sql, claims_sql, read_claims
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.rolled_columns import SUMS
 from flowvis.clickhouse.schema.rolls import Note, Roll, StoredBatch
 from flowvis.clickhouse.schema.rollups import ROLLUPS, Rollup, sums_sql

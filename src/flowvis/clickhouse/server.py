@@ -16,13 +16,14 @@ from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.books import Page, arrived, encode_page
 from flowvis.clickhouse.schema.checkpoints import ANSWER, Answer, Wanted, answer, question, room_for
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId, encode, rows_of
 from flowvis.clickhouse.schema.features import Features, probe
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.clickhouse.schema.literals import literal
 from flowvis.clickhouse.schema.migration import Migration
 from flowvis.clickhouse.schema.native_block import Block
-from flowvis.clickhouse.schema.partitions import Lost, View
+from flowvis.clickhouse.schema.partitions import View
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.server_query import ServerQuery
 from flowvis.clickhouse.statement import MAX_LENGTH, readable

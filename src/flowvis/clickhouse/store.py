@@ -13,8 +13,8 @@ from flowvis.clickhouse.query import Query, QueryLimits, Result
 from flowvis.clickhouse.rollup_tables import RollupTables
 from flowvis.clickhouse.schema.books import Page
 from flowvis.clickhouse.schema.checkpoints import Answer, Wanted
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.encode import BatchId
-from flowvis.clickhouse.schema.partitions import Lost
 from flowvis.clickhouse.schema.retention import DAY_S, Retention
 from flowvis.clickhouse.statement import MAX_LENGTH
 from flowvis.clickhouse.stored_partitions import StoredPartitions

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flowvis.clickhouse.rollup_tables import Execute
+from flowvis.clickhouse.schema import dropped as notes
 from flowvis.clickhouse.schema import partitions as schema
+from flowvis.clickhouse.schema.dropped import Lost, Outcome
 from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
-from flowvis.clickhouse.schema.partitions import Lost, Outcome, Partition, Server, View
+from flowvis.clickhouse.schema.partitions import Partition, Server, View
 from flowvis.clickhouse.schema.retention import ttl_of
 from flowvis.errors import StoreError
 
@@ -88,16 +90,16 @@ class StoredPartitions:
     def note(self, partition: Partition, outcome: Outcome) -> None:
         """Note what becomes of a partition."""
         self._make_notes()
-        self._execute(schema.note_sql(self._layout.database, partition, outcome), {})
+        self._execute(notes.note_sql(self._layout.database, partition, outcome), {})
 
     def note_expired(self, lost: Sequence[Lost]) -> None:
         """Note what went by its age before the roll-ups had it; callable beside the others."""
         self._make_notes()
-        self._execute(schema.note_expired_sql(self._layout.database, lost), {})
+        self._execute(notes.note_expired_sql(self._layout.database, lost), {})
 
     def _make_notes(self) -> None:
         if not self._noting:
-            self._execute_everywhere(schema.create_dropped(self._layout))
+            self._execute_everywhere(notes.create_dropped(self._layout))
             self._noting = True
 
     def drop(self, partition: Partition) -> bool:
@@ -117,21 +119,21 @@ class StoredPartitions:
         """Return what went, by table."""
         if not self._has_notes():
             return {}
-        rows = self._execute(schema.dropped_sql(self._layout.database), {})
+        rows = self._execute(notes.dropped_sql(self._layout.database), {})
         return {str(table): Dropped(int(before), int(ago)) for table, before, ago in rows}
 
     def lost(self) -> list[Lost]:
         """Return what of the records went before the roll-ups had it, oldest first."""
         if not self._has_notes():
             return []
-        return list(schema.read_lost(self._execute(schema.lost_sql(self._layout.database), {})))
+        return list(notes.read_lost(self._execute(notes.lost_sql(self._layout.database), {})))
 
     def _has_notes(self) -> bool:
         """Whether there are notes; those of an older program get what they lack."""
-        columns = self._execute(schema.dropped_columns_sql(self._layout.database), {})
+        columns = self._execute(notes.dropped_columns_sql(self._layout.database), {})
         there, lacks = map(int, next(iter(columns)))
         if there and lacks:
-            self._execute_everywhere(schema.extend_dropped(self._layout))
+            self._execute_everywhere(notes.extend_dropped(self._layout))
         return there > 0
 
     def begins(self) -> dict[str, int]:

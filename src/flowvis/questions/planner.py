@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flowvis.clickhouse.schema.partitions import Lost
+from flowvis.clickhouse.schema.dropped import Lost
 from flowvis.clickhouse.schema.projections import DAY, DAY_S
 from flowvis.clickhouse.schema.retention import Retention
 from flowvis.clickhouse.schema.rolled_columns import DIMENSIONS, NETWORK_BITS, SUMS, TIME

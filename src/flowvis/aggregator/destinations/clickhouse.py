@@ -7,7 +7,7 @@ from typing import Any
 from flowvis.aggregator.destinations.kind import CERTIFICATES, Kind, Place, Problems
 from flowvis.clickhouse.monitor import MonitorSettings
 from flowvis.clickhouse.query import QueryLimits
-from flowvis.clickhouse.schema.partitions import Limits
+from flowvis.clickhouse.room import Limits
 from flowvis.clickhouse.schema.retention import LONGEST_S
 from flowvis.clickhouse.spool import Spool
 from flowvis.clickhouse.store import (

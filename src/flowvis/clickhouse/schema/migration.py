@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from flowvis.clickhouse.schema import books, partitions, rolls, rollups
+from flowvis.clickhouse.schema import books, dropped, rolls, rollups
 from flowvis.clickhouse.schema import tables as schema
 from flowvis.clickhouse.schema.features import RECALCULATE_ONLY, Execute, Features
 from flowvis.clickhouse.schema.layout import TableLayout
@@ -231,7 +231,7 @@ class Migration:
         longer = bool(before_s) and (not ttl_s or ttl_s > before_s)
         if longer:
             self._make_notes()
-            self.execute(partitions.note_shorter_sql(self.layout.database, table, before_s))
+            self.execute(dropped.note_shorter_sql(self.layout.database, table, before_s))
         if not ttl_s:
             if " TTL " in engine:
                 self.execute(f"ALTER TABLE {altered} REMOVE TTL")
@@ -243,7 +243,7 @@ class Migration:
                 " SETTINGS materialize_ttl_after_modify = 0"
             )
         if longer and (not ttl_s or self._lengthen(altered)):
-            self.execute(partitions.note_lengthened_sql(self.layout.database, table))
+            self.execute(dropped.note_lengthened_sql(self.layout.database, table))
 
     def _lengthen(self, altered: str) -> bool:
         """Have rows that are there kept for longer, whose parts know when they go; tell if so.
@@ -263,10 +263,10 @@ class Migration:
 
     def _make_notes(self) -> None:
         """Create the table of what went, with all of its columns."""
-        self.execute(partitions.create_dropped(self.layout))
-        found = self.execute(partitions.dropped_columns_sql(self.layout.database))
+        self.execute(dropped.create_dropped(self.layout))
+        found = self.execute(dropped.dropped_columns_sql(self.layout.database))
         if any(int(lacks) for _, lacks in found):
-            self.execute(partitions.extend_dropped(self.layout))
+            self.execute(dropped.extend_dropped(self.layout))
 
     def _show(self, engines: dict[str, str], *, stale: bool, renew: bool) -> str:
         """Make what shows the records, anew where it is stale; return why that cannot be, if so.

@@ -18,6 +18,7 @@ from flowvis.captures.packets import Endpoints
 from flowvis.cli.command import Commands, Connect
 from flowvis.errors import SystemRefused
 from flowvis.runtime.causes import cause_of
+from flowvis.runtime.durations import format_duration
 from flowvis.runtime.listeners import raise_descriptor_limit
 from flowvis.transport.address import CollectorAddress, parse_collector_address
 from flowvis.transport.client import Client, Session
@@ -41,6 +42,7 @@ exit codes: 0 done, 1 an error, or nothing to send, 2 wrong usage
 """
 
 CLOSE_S = 10.0  # for a collector to read what it was sent
+SAY_S = 10.0  # between two words on how far it is
 MOST_SESSIONS = 4096
 
 WHY = {
@@ -145,25 +147,41 @@ class Replay:
     sent: Counter[Endpoints] = field(default_factory=Counter)
     octets: int = 0
     _sessions: dict[Endpoints, Session] = field(default_factory=dict)
+    _said_s: float = 0.0
 
     async def send(self, captured: Iterator[Captured]) -> None:
         """Send all; SystemRefused says why not."""
         first_ns: int | None = None
-        began = time.monotonic()
+        began = self._said_s = time.monotonic()
         try:
             for message in captured:
                 if not self.options.dry_run:
                     if self.options.timed:
                         first_ns = message.time_ns if first_ns is None else first_ns
                         after_s = (message.time_ns - first_ns) / 1e9 / self.options.speed
-                        await asyncio.sleep(max(began + after_s - time.monotonic(), 0))
+                        await self._wait(began + after_s - time.monotonic())
                     await self._send(message)
                 self.sent[message.endpoints] += 1
                 self.octets += len(message.data)
+                self._say()
             await self._finish()
         finally:
             for session in self._sessions.values():
                 session.close()
+
+    async def _wait(self, pause_s: float) -> None:
+        """Wait until a message is due; damaged times of a capture may be years apart."""
+        if pause_s > SAY_S:
+            self._say(f"; the next in {format_duration(round(pause_s))}")
+        await asyncio.sleep(max(pause_s, 0))
+
+    def _say(self, more: str = "") -> None:
+        """Say how far it is, where that is not just said, or there is more to say."""
+        now_s = time.monotonic()
+        if more or now_s - self._said_s > SAY_S:
+            self._said_s = now_s
+            verb = "found" if self.options.dry_run else "sent"
+            print(f"{self.sent.total()} messages {verb} so far{more}", file=sys.stderr, flush=True)
 
     async def _send(self, message: Captured) -> None:
         session = self._sessions.get(message.endpoints)

@@ -1,6 +1,8 @@
 """What is under way becomes a checkpoint when it is delivered, and not before."""
 
 import asyncio
+import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from flowvis import checkpoint
 from flowvis.aggregator.checkpoint_files import CheckpointFiles
 from flowvis.aggregator.checkpoints import Checkpoints
 from flowvis.aggregator.correlation.flows import FlowTable
-from flowvis.aggregator.correlation.kept import KEPT, kept, last_written
+from flowvis.aggregator.correlation.kept import KEPT, MOST_ROWS, kept, last_written
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.aggregator.under_way import UnderWay
 from flowvis.backlog import UNBOUNDED
@@ -40,7 +42,14 @@ def written(*ports: int, cycle: int = 1) -> tuple[Batch, Any]:
 class Way:
     """Records under way to a destination, with a directory for checkpoints."""
 
-    def __init__(self, path: Path, *, max_bytes: int = UNBOUNDED, wait_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = UNBOUNDED,
+        wait_s: float = 0.1,
+        look_s: float = 0.05,
+    ) -> None:
         self.stored = False
         self.destination = QueuedDestination("one", Stage("one"), capacity=1000)
         self.under_way = UnderWay(max_bytes)
@@ -49,7 +58,7 @@ class Way:
             self.under_way,
             lambda: self.stored,
             lambda: self.destination.mark,
-            look_s=0.05,
+            look_s=look_s,
             wait_s=wait_s,
         )
         self.under_way.keeper = self.checkpoints
@@ -183,6 +192,44 @@ async def test_what_cannot_be_written_holds_acknowledgements_within_its_bound(
     await way.checkpoints.stop()
 
 
+async def test_a_disk_that_is_full_is_not_tried_all_the_time(tmp_path: Path) -> None:
+    way = Way(tmp_path, look_s=3600)
+    await way.checkpoints.start()
+    with room_for(40):
+        batch, keys = written(1, 2)
+        way.put(batch)
+        way.deliver()
+        for _ in range(7):
+            way.under_way.settle(way.destination.mark)
+    assert way.checkpoints.stats.failures == 1
+    assert way.under_way.mark != SETTLED
+    await way.checkpoints.stop()
+    assert way.under_way.mark == SETTLED, "a stop tries once more"
+    other = Way(tmp_path)
+    await other.checkpoints.start()
+    assert await other.ports(keys) == [1, 2]
+    await other.checkpoints.stop()
+
+
+async def test_of_many_rows_that_are_not_taken_few_are_made_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def full(_: CheckpointFiles, rows: Any) -> None:
+        tried.append(len(rows))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    way = Way(tmp_path)
+    await way.checkpoints.start()
+    rows = np.zeros(MOST_ROWS // 2 + 1, dtype=KEPT)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFiles, "append", full)
+        assert not way.checkpoints.keep([rows] * 40)
+    assert tried == [2 * len(rows)]
+    await way.checkpoints.stop()
+
+
 async def test_who_comes_while_another_has_the_directory_waits(tmp_path: Path) -> None:
     way, other = Way(tmp_path), Way(tmp_path)
     await way.checkpoints.start()
@@ -241,7 +288,7 @@ async def test_files_that_cannot_be_merged_now_are_merged_later(
     batch, keys = written(1, 2, 3, 4)
     with room_for(3 * KEPT.itemsize):
         assert not way.checkpoints.keep([kept(batch)])
-    assert way.checkpoints.keep([kept(batch)])
+    await until(lambda: way.checkpoints.keep([kept(batch)]))
     before = open_files()
     with room_for(3 * KEPT.itemsize):
         await until(lambda: way.checkpoints.stats.failures >= 5)

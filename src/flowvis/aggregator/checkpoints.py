@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowvis.aggregator.checkpoint_files import CheckpointFiles, look_up
 from flowvis.aggregator.correlation.checkpoint import Flows
-from flowvis.aggregator.correlation.kept import HASH, KEPT, last_written
+from flowvis.aggregator.correlation.kept import HASH, KEPT, MOST_ROWS, last_written
 from flowvis.aggregator.correlation.parked import LONGEST_S, Inquiry
 from flowvis.aggregator.under_way import UnderWay
 from flowvis.checkpoint import tuple_hashes
@@ -71,7 +71,7 @@ class Checkpoints:
         self._handover = Handover(wait_s)
         self._clock = clock
         self._problem = ""
-        self._merge_at_s = 0.0  # not before, by the monotonic clock
+        self._merge_at_s = self._write_at_s = 0.0  # not before, by the monotonic clock
         self._reading = asyncio.Lock()
         self._expected = asyncio.Event()
         self._log = LimitedLog(log, burst=1)
@@ -100,17 +100,24 @@ class Checkpoints:
     async def stop(self) -> None:
         """Keep what destinations have delivered as they stopped, and let go of the directory."""
         await end(self._task)
+        self._write_at_s = 0.0
         self._under_way.settle(self._undelivered())
         async with self._reading:
             self._files.close()
 
     def keep(self, rows: Sequence[NDArray[np.void]]) -> bool:
-        """Append rows of KEPT; False where that cannot be at the moment."""
-        if not self._files.is_open:
+        """Append rows of KEPT; False where that cannot be at the moment.
+
+        A disk that is full is not tried at once again: all that waits would be made ready for it,
+        and who sends records would wait for that.
+        """
+        if not self._files.is_open or time.monotonic() < self._write_at_s:
             return False
         try:
-            self._files.append(np.concatenate(rows))
+            for few in _joined(rows):
+                self._files.append(few)
         except OSError as error:
+            self._write_at_s = time.monotonic() + self._look_s
             self._fail(error)
             return False
         self._problem = ""
@@ -209,3 +216,17 @@ class Checkpoints:
         stats.rows, stats.bytes = files.rows, files.bytes
         stats.damaged, stats.forgotten = files.damaged, files.forgotten
         stats.unkept = self._under_way.unkept
+
+
+def _joined(rows: Sequence[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+    """Join rows to as many as a frame has: where these are not taken the others are not touched."""
+    few: list[NDArray[np.void]] = []
+    count = 0
+    for part in rows:
+        few.append(part)
+        count += len(part)
+        if count >= MOST_ROWS:
+            yield np.concatenate(few)
+            few, count = [], 0
+    if few:
+        yield np.concatenate(few)

@@ -322,6 +322,39 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
     await line.writer.stop()
 
 
+async def test_a_disk_that_takes_nothing_is_tried_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Moody()
+    store.migrate_error = GONE
+    line = Line(store, tmp_path)
+    waits: list[float] = []
+    timeout = asyncio.timeout
+
+    def noted(seconds: float | None) -> asyncio.Timeout:
+        if seconds is not None and round(seconds / 0.0137, 6).is_integer():
+            waits.append(round(seconds / 0.0137))
+        return timeout(None if seconds is None else min(seconds, 0.02))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(spooling, "LOOK_S", 0.0137)
+    monkeypatch.setattr(spooling, "LONGEST_LOOK_S", 7 * 0.0137)
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    await line.writer.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        line.send(10)
+        await until(lambda: waits[-2:] == [7, 7])
+    assert waits[waits.index(2) :][:4] == [2, 4, 7, 7]
+    await line.on_disk(10)
+    await until(lambda: waits[-1] == 1)
+    store.migrate_error = None
+    await until(lambda: line.stage.sent == 10)
+    await line.writer.stop()
+
+
 async def test_a_disk_that_took_nothing_is_no_problem_once_the_store_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

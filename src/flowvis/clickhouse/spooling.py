@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 AFTER_S = 10.0  # without an answer of the store; commits take a second
 LOOK_S = 1.0
+LONGEST_LOOK_S = 15.0
+"""From one attempt to the next on a disk that takes nothing: each makes the whole file, for which a
+large commit takes a second of CPU."""
 FILE_RECORDS = 50_000  # a second's work
 PRESSURE = 0.5  # of the queue: from here on a full spool gives up what is oldest
 CLOSE_S = 2.0
@@ -265,10 +268,12 @@ class Spooling:
         self._measure()
 
     async def _run(self) -> None:
+        look_s = LOOK_S
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(look_s):
                     await self._over.wait()
+            look_s, before_s = LOOK_S, look_s
             try:
                 await self._follow()
                 if self._is_needed():
@@ -277,6 +282,7 @@ class Spooling:
                     self.problem = ""
             except SpoolError as error:
                 self._failed(error)
+                look_s = min(2 * before_s, LONGEST_LOOK_S)
             except Exception:
                 log.exception("%s: a defect of ours in spooling", self.name)
 

@@ -6,14 +6,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import numpy as np
 import pytest
 
 from flowvis.clickhouse import server as server_module
+from flowvis.clickhouse.schema.checkpoints import Wanted
 from flowvis.clickhouse.store import StoreSettings, open_store
 from flowvis.errors import StoreError
 
 MOST = 1 << 20
 ENDLESS = b"\xff" * 8 + b"\x7f"  # a length of 2 ** 63 - 1
+ASKED = Wanted(np.ones(1, dtype=np.uint64), 0)
 EXCEPTION = b"\x02" + struct.pack("<i", 60)
 
 
@@ -59,3 +62,27 @@ def test_an_answer_without_end_is_an_error(
         assert caught.value.retryable
         store.close()
     assert max(sent) < 16 << 20  # what was read, and what the kernel held
+
+
+HELLO = b"\x00" + b"\x0aClickHouse" + bytes([18, 16, 0])  # of a revision that brings nothing more
+
+
+@pytest.mark.parametrize(
+    ("beginning", "match"),
+    [
+        (b"\x00\x02\xc3(", "no answer of ClickHouse: UnicodeDecodeError"),
+        (HELLO + b"\x01\x01\x01\x02\xc3(", "no answer of ClickHouse: UnicodeDecodeError"),
+    ],
+    ids=["hello", "name of a column"],
+)
+def test_an_answer_that_cannot_be_read_is_an_error_of_the_store(
+    beginning: bytes, match: str
+) -> None:
+    """And none of ours: for that a batch would be given up."""
+    with listener(beginning) as (port, _):
+        store = open_store(StoreSettings(f"tcp://127.0.0.1:{port}", compress=False))
+        for ask in (store.migrate, lambda: store.checkpoints(ASKED)):
+            with pytest.raises(StoreError, match=match) as caught:
+                ask()
+            assert caught.value.retryable
+        store.close()

@@ -134,6 +134,16 @@ class BoundedConnection(Connection):  # type: ignore[misc]  # as above
                 opened.shutdown(socket.SHUT_RDWR)
             opened.close()
 
+    def receive_hello(self) -> None:
+        """Read who the server is."""
+        with _answers():
+            super().receive_hello()
+
+    def receive_packet(self) -> Any:
+        """Read a part of an answer."""
+        with _answers():
+            return super().receive_packet()
+
     def receive_exception(self) -> errors.ServerException:
         """Read why the server gave up.
 
@@ -152,6 +162,21 @@ class BoundedConnection(Connection):  # type: ignore[misc]  # as above
         return _CompressedOutput(
             self.compressor_cls, self.compress_block_size, self.fout, self.context
         )
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn whatever the driver makes of bytes that are no answer into one of its errors.
+
+    It decodes names, looks up types and unpacks numbers without a look at what they are.
+    """
+    try:
+        yield
+    except (errors.Error, OSError, EOFError):
+        raise
+    except Exception as error:
+        text = f"no answer of ClickHouse: {type(error).__name__}: {error}"
+        raise errors.NetworkError(text) from error
 
 
 class NativeClient(Client):  # type: ignore[misc]  # as above

@@ -9,6 +9,7 @@ import numpy as np
 from flowvis.aggregator.baseline import Baseline, StoredPast
 from flowvis.aggregator.correlation.parked import Inquiry
 from flowvis.clickhouse.schema.checkpoints import Answer, TooManyRows, Wanted, answer
+from flowvis.errors import StoreError
 from flowvis.runtime.ledger import Stage
 from waiting import until
 
@@ -28,8 +29,8 @@ class Answering:
         self.answered = 0
         self.keys: list[int] = []
         self.most = 16
-        keys = np.arange(8, dtype=np.uint8).reshape(8, 1).repeat(37, axis=1)
-        self._inquiry: Any = Inquiry(keys, 0, patient)
+        self._keys = np.arange(8, dtype=np.uint8).reshape(8, 1).repeat(37, axis=1)
+        self._inquiry: Any = Inquiry(self._keys, 0, patient)
         self.forgets = forgets
         self.parked = SimpleNamespace(inquiry=self._next)
         self.table = self
@@ -41,6 +42,9 @@ class Answering:
     def _next(self, _now_s: int) -> Any:
         inquiry, self._inquiry = self._inquiry, None
         return inquiry
+
+    def ask_again(self) -> None:
+        self._inquiry = Inquiry(self._keys, 0)
 
     def checkpoints(self, wanted: Wanted) -> Answer:
         self.asked += 1
@@ -120,3 +124,28 @@ async def test_what_is_only_late_does_not_wait_for_a_store_that_is_away() -> Non
     assert (again.answered, again.baseline.stats.unanswered) == (0, 0)
     for each in (again, late):
         await each.baseline.stop()
+
+
+async def test_a_defect_in_asking_ends_nothing_and_lets_records_go_on() -> None:
+    store = Answering(Stage("clickhouse"), forgets=False)
+    asked = store.checkpoints
+    errors: list[Exception] = [IndexError("one"), StoreError("away", retryable=True)]
+    errors += [ValueError("two"), KeyError("three")]
+
+    def broken(wanted: Wanted) -> Answer:
+        if errors:
+            store.asked += 1
+            raise errors.pop(0)
+        return asked(wanted)
+
+    store.checkpoints = broken  # type: ignore[method-assign]
+    await store.baseline.start()
+    await until(lambda: store.answered)
+    assert not errors
+    stats = store.baseline.stats
+    assert (store.asked, stats.failures, stats.questions, stats.unanswered) == (4, 4, 0, 8)
+    assert store.baseline.problem == ""
+    store.ask_again()
+    await until(lambda: store.answered == 2)
+    assert stats.questions == 1
+    await store.baseline.stop()

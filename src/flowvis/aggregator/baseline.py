@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.1  # how long records wait for company, before the store is asked for all of them
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
+DEFECTS = 3  # attempts that may end in an error that no store gives; then records go on without
 PATIENCE_S = 60.0
 """How long records wait that only may be late: they hold up what is acknowledged after them. That
 is several commits, so in this time a store that is there has what we wrote."""
@@ -38,7 +39,9 @@ class BaselineStats:
 
     questions: int = count("Questions about connections that were answered")
     connections: int = count("Connections that were asked for")
-    unanswered: int = count("Connections that were late and went on without an answer")
+    unanswered: int = count(
+        "Connections that went on without an answer, late or by a defect of ours"
+    )
     failures: int = count("Questions that failed; each is asked again")
     seconds: float = count("Seconds spent in questions that were answered")
 
@@ -168,20 +171,26 @@ class Baseline:
     async def _ask(self, inquiry: Inquiry) -> Flows:
         """Ask until there is an answer, or nobody to ask any more; TooManyRows: ask for less."""
         pause_s = FIRST_PAUSE_S
+        defects = 0
         while (past := self._past()) is not None:
-            await past.ready()
-            began = time.monotonic()
             try:
+                await past.ready()
+                began = time.monotonic()
                 stored = await past.last_written(inquiry)
             except TooManyRows:
                 raise
-            except FlowvisError as error:
+            except Exception as error:
                 self.stats.failures += 1
-                self._problem = str(error)
+                if not isinstance(error, FlowvisError):
+                    log.exception("a defect of ours in asking what was written of connections")
+                    defects += 1
+                    if defects == DEFECTS:
+                        break
+                self._problem = str(error) or type(error).__name__
                 text = (
                     "records wait, as it cannot be said what was written of their connections: %s"
                 )
-                self._log.log(logging.WARNING, "past", text, error)
+                self._log.log(logging.WARNING, "past", text, self._problem)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311  apart
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
@@ -190,6 +199,9 @@ class Baseline:
             self.stats.seconds += time.monotonic() - began
             self._problem = ""
             return stored
+        self._problem = ""
+        if defects == DEFECTS:
+            self.stats.unanswered += len(inquiry.keys)
         return NONE
 
 

@@ -13,7 +13,7 @@ from flowvis.aggregator.collector import (
 from flowvis.aggregator.correlation.flows import FlowTable
 from flowvis.aggregator.correlator import Correlator
 from flowvis.aggregator.enrichment.complete import Completer
-from flowvis.aggregator.exporter_sessions import ExporterStream
+from flowvis.aggregator.exporter_sessions import PAUSE_S, ExporterStream
 from flowvis.aggregator.exporters import Exporters, Source
 from flowvis.batch import SETTLED, Batch
 from flowvis.errors import LimitExceeded, MalformedMessage
@@ -544,3 +544,21 @@ async def test_an_exporter_whose_number_was_forgotten_is_known_again() -> None:
     changed = wire.template(256, (wire.IANA, 7, 2))  # any that is not there yet
     session.data_received(memoryview(wire.message(wire.templates(changed), domain=1)))
     assert exporters.keeps(number)
+
+
+async def test_the_more_sessions_wait_for_the_store_the_longer_each_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else thousands of them take all time there is, looking in vain."""
+    line = Line()
+    session = line.open()
+    line.feed(session, intra(0, 3))
+    assert session.pause_s == 0
+    monkeypatch.setattr(Correlator, "full", True)
+    assert line.collector.holds
+    assert session.pause_s == PAUSE_S
+    for port in range(1, 3000):
+        line.collector.open(Peer("192.0.2.2", port))
+    assert 1000 <= 3000 / session.pause_s <= 3000, "so many look in a second"
+    monkeypatch.setattr(Correlator, "full", False)
+    assert session.pause_s == 0

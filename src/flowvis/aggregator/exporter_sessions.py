@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LOOK_S = 10.0  # between looks at what node a session's records name
 WORK = 500  # of a session at one of its turns, as `CollectorSession` counts it: half a millisecond
 PAUSE_S = 0.1  # between turns of a session that makes work and sends no records
+HELD_S = 0.0005
+"""While the table takes no records a session rests for so long for each that there is: thousands
+that look in vain ten times a second are a whole core, as long as the store is away."""
 
 
 class ExporterStream:
@@ -104,7 +107,9 @@ class ExporterStream:
     @property
     def pause_s(self) -> float:
         """How long it is to rest before its next turn."""
-        return PAUSE_S if self.fruitless or self._collector.holds else 0.0
+        if self._collector.holds:
+            return max(HELD_S * len(self._collector.sessions), PAUSE_S)
+        return PAUSE_S if self.fruitless else 0.0
 
     @property
     def fruitless(self) -> bool:

@@ -14,6 +14,7 @@ from flowvis.aggregator.correlation.layout import COLUMNS, COUNTED
 from flowvis.aggregator.correlation.relayed import COUNTERS, by_node
 from flowvis.aggregator.correlation.reversal import reverse, reverse_rows
 from flowvis.aggregator.correlation.rows import LiveRows
+from flowvis.aggregator.correlation.set_back import follow_set_back
 from flowvis.aggregator.correlation.verdicts import end_relayed_verdicts
 from flowvis.aggregator.exporters import Doubt
 from flowvis.batch import Batch, Column
@@ -122,6 +123,11 @@ class Arrivals:
         taken_over &= (live.state[slots] & FlowState.LIVE) != 0
         several = len(slots) - len(np.unique(slots))
         live.have_free(int(np.count_nonzero(taken_over)) + several, slots, now_ms)
+
+    def follow_set_back(self, limit_ms: int) -> int:
+        """Let those go on that come after an end beyond the limit; return how many sides do."""
+        way = self._bits, self._reversed
+        return follow_set_back(self._live, self._columns, self.slots, *way, limit_ms=limit_ms)
 
     def give_up(self, at: int) -> int:
         """Leave a record out, with what the other node counted of it; return its place."""

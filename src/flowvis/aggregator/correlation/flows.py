@@ -17,11 +17,13 @@ from flowvis.aggregator.correlation.key import OLDEST, generation
 from flowvis.aggregator.correlation.layout import HELD, PROGRAM, ROW
 from flowvis.aggregator.correlation.parked import MAX_BYTES, Inquiry, Parked
 from flowvis.aggregator.correlation.rows import LiveRows, is_written
+from flowvis.aggregator.correlation.set_back import AHEAD_MS
 from flowvis.aggregator.correlation.stats import FlowStats
 from flowvis.aggregator.correlation.texts import COMPACT_BYTES, Texts
 from flowvis.aggregator.correlation.verdicts import forget_verdicts
 from flowvis.aggregator.exporters import DOUBT, TOLD, Doubt
 from flowvis.batch import SETTLED, Batch, Column
+from flowvis.checkpoint import ENDS
 from flowvis.fields import FIELDS, TEXT_FIELDS, Kind, Merge, Source, provides
 from flowvis.ipfix.buffer import DOMAIN
 from flowvis.native import Merger
@@ -81,6 +83,7 @@ class FlowTable:
         self._active_ms = active_timeout_ms
         self._wait_ms = inactive_timeout_ms if correlation_wait_ms is None else correlation_wait_ms
         self._merger = self._new_merger()
+        self._ahead_ms = 0  # no row has an end after it
         self._found: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # slots that were due
 
     def _new_merger(self) -> Merger:
@@ -246,6 +249,8 @@ class FlowTable:
 
     def _restore(self, inquiry: Inquiry, stored: Flows, at_ms: int) -> None:
         """Make rows of the last connections of each tuple that were written of."""
+        ends_ms = (int(stored.columns[name].max(initial=0)) for name in ENDS)
+        self._ahead_ms = max(self._ahead_ms, *ends_ms)
         found = newest(stored, inquiry.keys, OLDEST + 1)
         # Of those for which there is room whole, so that some go on and make room for the others.
         fit = np.cumsum(np.count_nonzero(found >= 0, axis=1)) <= self._live.room
@@ -285,6 +290,10 @@ class FlowTable:
         try:
             arrivals.place(at_ms)
             self._know_refused(arrivals)
+            limit_ms = now_ms + AHEAD_MS
+            if self._ahead_ms > limit_ms:
+                arrivals.follow_set_back(limit_ms)
+            self._ahead_ms = max(self._ahead_ms, int(batch["flowEndMilliseconds"].max(initial=0)))
         except Exception:
             arrivals.leave()
             raise

@@ -122,3 +122,22 @@ def test_such_an_end_that_the_store_has() -> None:
     after.flows.answer(inquiry, last_written(kept(stored)), now_ms)
     after.write(now_ms + 61_000)
     assert (after.flows.stats.restored, after.octets) == (1, 500)
+
+
+def test_of_what_files_have_of_a_connection_the_last_one_counts_whatever_its_end() -> None:
+    before = Table()
+    parts = [before.tell(1, INTRA_NODE | counted(400))]
+    parts.append(before.tell(2, INTRA_NODE | counted(600, 200), ahead_ms=AHEAD_MS))
+    parts.append(before.tell(3, INTRA_NODE | counted(1100, 500)))
+    after = Table()
+    now_ms = START_MS + 4 * MINUTE_MS
+    end = {"flowEndMilliseconds": now_ms}
+    batch = exported(after.flows.strings, INTRA_NODE | counted(1200, 100) | end)
+    batch.columns[DOUBT] = np.array([Doubt.YOUNG | Doubt.KEPT], dtype=np.uint8)
+    after.flows.add(batch, now_ms)
+    inquiry = after.flows.parked.inquiry(now_ms // 1000)
+    assert inquiry is not None
+    rows = np.concatenate([kept(part) for part in parts])
+    after.flows.answer(inquiry, last_written(rows), now_ms)
+    after.write(now_ms + 61_000)
+    assert (before.octets, after.octets) == (1100, 100)

@@ -108,6 +108,18 @@ def test_a_row_is_the_same_again(table: FlowTable, store: Store) -> None:
     assert not expected
 
 
+def test_an_end_that_was_to_come_by_far_is_none_to_go_by(store: Store) -> None:
+    table = FlowTable(max_flows=64)
+    for octets, ahead_ms in ((100, 0), (300, 86_400_000), (700, 0)):
+        at_ms = NOW + octets * 1000
+        end = {"flowEndMilliseconds": at_ms + ahead_ms}
+        table.add(exported(table.strings, INTRA_NODE | counted(octets) | end), at_ms)
+        write(table, store, at_ms)
+    keys = table._live.keys(np.arange(1))
+    answer = known(store, Wanted(tuple_hashes(keys), (START_MS - 1000) // 1000))
+    assert answer["octetTotalCount"].tolist() == [700]
+
+
 def test_of_a_connection_that_was_forgotten_the_last_record_counts(store: Store) -> None:
     """Its records are numbered anew."""
     numbers, end = [], START_MS

@@ -55,6 +55,7 @@ _TRANSLATED[[Sides.CLIENT, Sides.SERVER, Sides.CLIENT | Sides.SERVER]] = (
 )
 _KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | FlowState.ONCE)
 _WAY_AT = 2 * ENDPOINT + 5
+MAX_MS = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,13 +205,16 @@ def stored_keys(columns: Mapping[str, Column], bits: Column) -> NDArray[np.uint8
     return packed
 
 
-def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.int64]:
+def newest(
+    stored: Flows, wanted: NDArray[np.uint8], most: int, *, limit_ms: int = MAX_MS
+) -> NDArray[np.int64]:
     """Return the rows of up to `most` connections of each of the keys that has any.
 
     One line for each such key, the newest connection first, -1 for what there is not; as wide as
     the longest, at least 1. Of rows of one connection, which are known by the start of a side, the
     one that was written last counts: the one with the latest end, then the number, which begins
-    anew when a connection is forgotten.
+    anew when a connection is forgotten. Where an end is beyond the limit, as of a clock that was
+    wrong, numbers alone tell.
     """
     index = FlowIndex(KEY_SIZE, max(len(wanted), 1))
     index.upsert(wanted)
@@ -228,12 +232,12 @@ def newest(stored: Flows, wanted: NDArray[np.uint8], most: int) -> NDArray[np.in
     found[:, 0] = order[ends - 1]
     for at in np.flatnonzero(counts > 1).tolist():
         of_key = order[ends[at] - counts[at] : ends[at]]
-        latest = _connections(stored, of_key)[: -most - 1 : -1]
+        latest = _connections(stored, of_key, limit_ms)[: -most - 1 : -1]
         found[at, : len(latest)] = latest
     return found
 
 
-def _connections(stored: Flows, of_key: NDArray[np.int64]) -> list[int]:
+def _connections(stored: Flows, of_key: NDArray[np.int64], limit_ms: int) -> list[int]:
     """The last row of each connection of one key, in the order of their starts.
 
     There may be thousands: a client can use one port again each second.
@@ -242,6 +246,8 @@ def _connections(stored: Flows, of_key: NDArray[np.int64]) -> list[int]:
     turned = (stored.state[of_key] & FlowState.REVERSED) != 0
     starts[turned] = starts[turned, ::-1]  # by the key's endpoints
     ends = np.maximum(*(stored.columns[name][of_key] for name in checkpoint.ENDS))
+    if ends.max() > np.uint64(limit_ms):
+        ends[:] = 0
     written = zip(ends.tolist(), stored.numbers[of_key].tolist(), strict=True)
     found: list[int] = []
     last: list[tuple[int, int]] = []  # when the row that was found was written

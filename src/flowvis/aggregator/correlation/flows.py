@@ -251,7 +251,8 @@ class FlowTable:
         """Make rows of the last connections of each tuple that were written of."""
         ends_ms = (int(stored.columns[name].max(initial=0)) for name in ENDS)
         self._ahead_ms = max(self._ahead_ms, *ends_ms)
-        found = newest(stored, inquiry.keys, OLDEST + 1)
+        limit_ms = self._steady.wall(at_ms) + AHEAD_MS
+        found = newest(stored, inquiry.keys, OLDEST + 1, limit_ms=limit_ms)
         # Of those for which there is room whole, so that some go on and make room for the others.
         fit = np.cumsum(np.count_nonzero(found >= 0, axis=1)) <= self._live.room
         self._live.refuse(stored.keys[found[~fit, 0]])

@@ -187,7 +187,7 @@ def question(layout: TableLayout, wanted: Wanted) -> str:
         f" FROM {layout.database}.{TABLE}"
         f" PREWHERE flowEndSeconds >= toDateTime({wanted.since_s}) AND {checkpoint.STATE} != 0"
         f" AND {_HASH_SQL} IN {chosen}{_of_clusters(wanted.clusters)}"
-        f" ORDER BY flowEndSeconds DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
+        f" ORDER BY {_END_SQL} DESC, {_NUMBER_SQL} DESC, {INSERTED_SQL} DESC"
         f" LIMIT 1 BY {CONNECTION}"
     )
     if wanted.crowded:  # it costs a tenth of the question
@@ -228,6 +228,12 @@ _NUMBER_SQL = (
     f"toUInt32({RESIDUAL_CHECKPOINTS[checkpoint.NUMBER]}"
     f" + intDiv(toUInt32(flowEndSeconds) - toUInt32(flowStartSeconds), {LASTS_S}) + 1)"
 )
+AHEAD_S = 3600
+_END_SQL = (
+    f"if(toUInt32(flowEndSeconds) > toUInt32({INSERTED_SQL}) + {AHEAD_S},"
+    f" toUInt32({INSERTED_SQL}), toUInt32(flowEndSeconds))"
+)
+"""An end that was to come by far as it was committed is of a clock that was wrong."""
 _HASH_SQL = (
     f"toUInt64({_endpoint_sql('source', 'proxySnat', checkpoint.CLIENT_TRANSLATED)}"
     f" + {_endpoint_sql('destination', 'destinationService', checkpoint.SERVER_TRANSLATED)}"

@@ -64,6 +64,49 @@ def test_prepare_says_what_may_not_be_set(tracked: None) -> None:
 
 
 @pytest.mark.kernel
+def test_what_is_turned_off_later_is_turned_on_again(tracked: None) -> None:
+    source = Conntrack()
+    assert source.prepare() == []
+    assert source.turned_off() == []
+    for name in ("nf_conntrack_acct", "nf_conntrack_events"):
+        (ROOT / name).write_text("0")
+    counted, told = source.turned_off()
+    assert "nf_conntrack_acct was turned off" in counted
+    assert "no packets and bytes" in counted
+    assert "connections shorter than the poll interval are missed" in told
+    assert [(ROOT / name).read_text().strip() for name in ALL] == ["1", "1", "1"]
+    assert source.turned_off() == []
+    assert (source.stats.turned_off, source.stats.off) == (2, 0)
+
+
+@pytest.mark.kernel
+def test_what_is_turned_off_later_and_may_not_be_set_is_said_once(tracked: None) -> None:
+    source = Conntrack()
+    assert source.prepare() == []
+    (ROOT / "nf_conntrack_timestamp").write_text("0")
+    with nobody():
+        [problem] = source.turned_off()
+        assert "`sysctl -w net.netfilter.nf_conntrack_timestamp=1`" in problem
+        assert source.turned_off() == []
+        assert (source.stats.turned_off, source.stats.off) == (1, 1)
+    (ROOT / "nf_conntrack_timestamp").write_text("1")  # as it says
+    assert source.turned_off() == []
+    assert source.stats.off == 0
+    (ROOT / "nf_conntrack_timestamp").write_text("0")
+    with nobody():
+        assert len(source.turned_off()) == 1
+    assert (source.stats.turned_off, source.stats.off) == (2, 1)
+
+
+@pytest.mark.kernel
+def test_events_that_nobody_asked_for_may_be_off(tracked: None) -> None:
+    source = Conntrack(events=False)
+    assert source.prepare() == []
+    (ROOT / "nf_conntrack_events").write_text("0")
+    assert source.turned_off() == []
+
+
+@pytest.mark.kernel
 def test_prepare_knows_when_nothing_is_tracked(namespace: None) -> None:
     [problem] = Conntrack().prepare()
     _, remedy, _ = problem.split("`")

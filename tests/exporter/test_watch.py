@@ -357,6 +357,27 @@ async def test_connections_from_before_the_kernel_counted_are_named_once(
     traffic.close()
 
 
+@pytest.mark.parametrize("name", ["nf_conntrack_acct", "nf_conntrack_events"])
+async def test_the_kernel_tells_all_again_that_was_turned_off_under_it(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    traffic = Traffic()
+    async with exporting(0.05) as (node, collector):
+        (ROOT / name).write_text("0")
+        await until(lambda: (ROOT / name).read_text().strip() == "1")
+        node.watch.poll_every(3600.0)  # what begins and ends from here on is seen by events alone
+        polls = node.watch.stats.polls
+        await until(lambda: node.watch.stats.polls > polls)
+        traffic.send(range(2), 333)
+        await asyncio.to_thread(
+            subprocess.run, ["conntrack", "-F"], check=True, capture_output=True
+        )
+        await until(lambda: len(traffic.rows(collector)) == 2)
+    assert [row["octetTotalCount"] for row in traffic.rows(collector)] == [333 + UDP_HEADERS] * 2
+    assert caplog.text.count(f"{name} was turned off while we ran") == 1
+    traffic.close()
+
+
 def latest(collector: Collector) -> dict[int, dict[str, Any]]:
     """The last record of each connection, by the client's port."""
     return {row["sourceTransportPort"]: row for row in collector.rows}

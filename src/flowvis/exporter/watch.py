@@ -171,6 +171,7 @@ class Watch:
             self.stats.listed = len(entries)
             self.stats.held, self.stats.maximum = held, maximum
             self._look_who(entries)
+            self._say_turned_off()
             self._table.closed_after(self._conntrack.closed_s())
             taken = self._take(self._table.poll, entries)
             await self._drain()
@@ -221,6 +222,11 @@ class Watch:
             name = type(error).__name__
             text = "a defect of ours over who fills the connection table: %s: %s"
             self._log.log(logging.ERROR, f"occupancy {name}", text, name, error, error=error)
+
+    def _say_turned_off(self) -> None:
+        """Have the kernel tell all again that somebody turned off, and say so."""
+        for line in self._conntrack.turned_off():
+            self._log.log(logging.WARNING, line, "%s", line)
 
     def _say_uncounted(self) -> None:
         """Say once what has no counters, and what helps."""

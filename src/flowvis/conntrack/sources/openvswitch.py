@@ -75,6 +75,10 @@ class OpenVSwitch:
         """Say what will be missing."""
         return [NO_COUNTERS]
 
+    def turned_off(self) -> list[str]:
+        """There is nothing to turn off."""
+        return []
+
     def count(self) -> int:
         """How many connections it tracks, of all zones."""
         return self._number("dpctl/ct-get-nconns")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from flowvis.conntrack.entries import Entries
-from flowvis.counts import count
+from flowvis.counts import count, gauge
 
 
 @dataclass(slots=True)
@@ -19,6 +19,8 @@ class ConntrackStats:
     malformed_events: int = count("Events that could not be decoded; skipped")
     lost_events: int = count("Events that the kernel dropped, as we read too slowly")
     overruns: int = count("Times that the kernel dropped events, as we read too slowly")
+    turned_off: int = count("Times that counters, start times or events were found turned off")
+    off: int = gauge("Of counters, start times and events, how many are off and may not be set")
 
 
 class Source(Protocol):
@@ -43,6 +45,9 @@ class Source(Protocol):
 
     def prepare(self) -> list[str]:
         """Have it tell all that it can; one line for each thing that will be missing."""
+
+    def turned_off(self) -> list[str]:
+        """Turn on again what somebody has turned off since the last look; a line for each."""
 
     def count(self) -> int:
         """How many connections it holds, of all zones."""

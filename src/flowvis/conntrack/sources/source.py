@@ -9,7 +9,7 @@ from pyroute2.netlink.nfnetlink import NFNLGRP_CONNTRACK_DESTROY, NFNLGRP_CONNTR
 from flowvis.conntrack.entries import Entries
 from flowvis.conntrack.sources.protocol import ConntrackStats
 from flowvis.conntrack.sources.sockets import DumpSocket, EventSocket
-from flowvis.conntrack.sources.sysctls import ACCOUNTING, EVENTS, ROOT, TIMESTAMPS, Sysctls
+from flowvis.conntrack.sources.sysctls import ACCOUNTING, EVENTS, ROOT, TIMESTAMPS, Switch, Sysctls
 from flowvis.conntrack.sources.tracking import REMEDY, is_tracked
 from flowvis.errors import SystemRefused
 from flowvis.native import EntryDecoder
@@ -41,6 +41,8 @@ class Conntrack:
         self.counts = True
         self._zones = None if zones is None else np.unique(np.array(zones, dtype=np.uint16))
         self._wants_events = events
+        self._wanted = (ACCOUNTING, TIMESTAMPS, *([EVENTS] if events else []))
+        self._off: set[str] = set()  # of these, what is known to be off and may not be set
         self._event_buffer_bytes = event_buffer_bytes
         self._sysctls = Sysctls(proc)
         self._dumps: DumpSocket | None = None
@@ -67,8 +69,7 @@ class Conntrack:
 
     def prepare(self) -> list[str]:
         """Turn on counters, timestamps and events; one line for each thing that will be missing."""
-        wanted = (ACCOUNTING, TIMESTAMPS, *([EVENTS] if self._wants_events else []))
-        problems = [problem for switch in wanted if (problem := self._sysctls.enable(switch))]
+        problems = [problem for switch in self._wanted if (problem := self._enable(switch))]
         try:
             if not is_tracked(self._sysctls.count):
                 problems.append(
@@ -78,6 +79,25 @@ class Conntrack:
         except SystemRefused as refusal:
             problems.append(str(refusal))
         return problems
+
+    def turned_off(self) -> list[str]:
+        """Turn on again what was turned off since the last look (`sysctl --system`, a tuner).
+
+        One line for each, that says what is missing of the connections that began meanwhile.
+        """
+        lines = []
+        for switch in self._wanted:
+            if not self._sysctls.is_off(switch):
+                self._off.discard(switch.name)
+            elif switch.name not in self._off:
+                self.stats.turned_off += 1
+                lines.append(
+                    self._enable(switch)
+                    or f"net.netfilter.{switch.name} was turned off while we ran, and is set to 1 "
+                    f"again: meanwhile {switch.without}"
+                )
+        self.stats.off = len(self._off)
+        return lines
 
     def count(self) -> int:
         """How many connections the kernel holds, of all zones."""
@@ -128,6 +148,14 @@ class Conntrack:
         self.stats.events += len(decoder)
         self.stats.malformed_events += decoder.malformed
         return self._of_zones(Entries.of(decoder.take()))
+
+    def _enable(self, switch: Switch) -> str | None:
+        """Turn a switch on; what is lost where that may not be."""
+        problem = self._sysctls.enable(switch)
+        if problem:
+            self._off.add(switch.name)
+        self.stats.off = len(self._off)
+        return problem
 
     def _event_socket(self) -> EventSocket:
         if self._events is None:

@@ -91,6 +91,13 @@ class Sysctls:
                 )
         return None
 
+    def is_off(self, switch: Switch) -> bool:
+        """Whether a switch is there and off."""
+        try:
+            return (self._root / switch.name).read_text().strip() == "0"
+        except OSError:
+            return False
+
     def _number(self, name: str) -> int:
         path = self._root / name
         try:

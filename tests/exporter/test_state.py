@@ -2,6 +2,7 @@ import asyncio
 import resource
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,10 +19,12 @@ from flowvis.batch import Batch
 from flowvis.conntrack.entries import NEW
 from flowvis.exporter import journal as journal_module
 from flowvis.exporter import state as state_module
-from flowvis.exporter.journal import Journal
+from flowvis.exporter.journal import Journal, OfAnotherBoot
 from flowvis.exporter.state import StateFile
 from flowvis.exporter.tables.connections import ConnectionTable
 from flowvis.exporter.tables.default_zone import DefaultZone
+from flowvis.exporter.tables.denied import DeniedTable
+from flowvis.exporter.tables.enrich import PlainHost
 from flowvis.exporter.tables.reported import Reported
 from flowvis.exporter.tables.scope import Scope
 from flowvis.fields import TEXT_FIELDS
@@ -414,7 +417,7 @@ async def test_a_bad_file_is_not_used(
     path.write_bytes(content)
     state = StateFile(tmp_path, "node", table())
     await state.start()
-    assert "not used, so flows may be exported again: it is of another boot" in caplog.text
+    assert "not used, so flows may be exported again: it is of another version" in caplog.text
     reported = state.journal.read()
     assert reported is not None
     assert not len(reported)
@@ -431,7 +434,42 @@ def test_a_file_that_is_too_large_is_not_read(
         Journal(tmp_path / "file", like, max_connections=1).read()
 
 
-async def test_the_state_of_another_boot_is_not_used(tmp_path: Path) -> None:
+async def test_what_was_open_when_the_machine_was_started_anew_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The directory was kept. Of ONE and the last what they did after their records is nowhere; the
+    end of TWO was reported. Whoever has their keys now is another."""
+    first = await predecessor(ONE, TWO, ONE.at(id=3, source_port=3))
+    await StateFile(tmp_path, "node/1", first).stop()
+    boot = tmp_path / "boot"
+    boot.write_text("the-next-one\n")
+    monkeypatch.setattr(state_module, "Journal", partial(Journal, boot=boot))
+    second = table()
+    await StateFile(tmp_path, "node/1", second).start()
+    assert second.stats.ended_unobserved == 2
+    assert "may be exported again" not in caplog.text
+    poll(second, T0 + 5000, ONE)
+    assert reported(second.due(T0 + 90_000)) == [(1, 100, 100)]
+    third = table()
+    await StateFile(tmp_path, "node/1", third).start()
+    assert third.stats.ended_unobserved == 0
+
+
+async def test_denied_connections_of_another_boot_are_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = DeniedTable(PlainHost(), Scope())
+    state = StateFile(tmp_path, "node", denied, "denied")
+    state.journal.rewrite(exported(3, denied.reported()))
+    boot = tmp_path / "boot"
+    boot.write_text("the-next-one\n")
+    monkeypatch.setattr(state_module, "Journal", partial(Journal, boot=boot))
+    after = DeniedTable(PlainHost(), Scope())
+    await StateFile(tmp_path, "node", after, "denied").start()
+    assert not len(after.reported())
+
+
+async def test_the_state_of_another_boot_is_not_gone_on_from(tmp_path: Path) -> None:
     boots = [tmp_path / "one", tmp_path / "two"]
     for boot in boots:
         boot.write_text(f"{boot.name}\n")
@@ -440,8 +478,9 @@ async def test_the_state_of_another_boot_is_not_used(tmp_path: Path) -> None:
     reported = Journal(path, table().reported(), boots[0]).read()
     assert reported is not None
     assert len(reported) == 3
-    with pytest.raises(ValueError, match="another boot"):
+    with pytest.raises(OfAnotherBoot) as raised:
         Journal(path, table().reported(), boots[1]).read()
+    assert raised.value.reported.exported[:, 0].tolist() == [0, 1, 2]
 
 
 async def test_where_nothing_can_be_written(
@@ -546,9 +585,9 @@ async def test_two_exporters_of_one_node_do_not_fight_over_a_file(
     assert reported.exported[:, 1].tolist() == [1141]
 
 
-def exported(count: int) -> Reported:
+def exported(count: int, like: Reported | None = None) -> Reported:
     """Rows of so many connections; each has exported its number."""
-    like = table().reported()
+    like = table().reported() if like is None else like
     keys = np.zeros((count, like.keys.shape[1]), dtype=np.uint8)
     keys[:, 0] = np.arange(count)
     numbers = np.arange(count, dtype=np.uint64)
@@ -557,7 +596,7 @@ def exported(count: int) -> Reported:
         numbers,
         numbers,
         numbers,
-        np.repeat(numbers[:, None], 4, axis=1),
+        np.repeat(numbers[:, None], like.exported.shape[1], axis=1),
         np.ones(count, dtype=np.uint8),
         np.zeros(count, dtype=bool),
     )

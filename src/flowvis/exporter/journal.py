@@ -23,6 +23,9 @@ from flowvis.runtime.directory import private
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
+_BEGINNING = b"flowvis state "
+_BOOT_BYTES = 64  # a UUID is 36
+
 SPARE_ROWS = 16_384  # 2.3 MB; so many and as many again as there are connections may be superseded
 ROWS_EACH = 10  # for each connection that a table may have: more is not read; 370 MB by default
 
@@ -34,6 +37,14 @@ class JournalStats:
     rows: int = gauge("Rows in the state file, those that others supersede included")
     rewrites: int = count("Times that the state file was written anew, without superseded rows")
     failures: int = count("Times that the state file could not be written")
+
+
+class OfAnotherBoot(Exception):
+    """A file from before the machine was started anew; what it has ended with that."""
+
+    def __init__(self, reported: Reported) -> None:
+        super().__init__("it is of another boot")
+        self.reported = reported
 
 
 class Journal:
@@ -53,17 +64,21 @@ class Journal:
                 for column in [getattr(like, field.name)]
             ]
         )
-        self._head = f"flowvis state {_boot_id(boot)} {self._row.descr}\n".encode()
+        self._layout = f" {self._row.descr}\n".encode()
+        self._head = _BEGINNING + _boot_id(boot).encode() + self._layout
         self._file: int | None = None
         self._rewrite_at = 0
 
     def read(self) -> Reported | None:
-        """Return the last row of each key; None without a file. ValueError, OSError: not usable."""
+        """Return the last row of each key; None without a file.
+
+        ValueError, OSError: not usable. OfAnotherBoot has what nobody can go on from.
+        """
         try:
             with self.path.open("rb") as file:
-                head = file.readline(len(self._head) + 1)
-                if head != self._head:
-                    raise ValueError("it is of another boot or version")
+                head = file.readline(len(self._head) + _BOOT_BYTES)
+                if not (head.startswith(_BEGINNING) and head.endswith(self._layout)):
+                    raise ValueError("it is of another version")
                 size = os.fstat(file.fileno()).st_size - len(head)
                 if size > self._max_rows * self._row.itemsize:
                     raise ValueError(f"it has more than {self._max_rows} rows")
@@ -71,7 +86,10 @@ class Journal:
         except FileNotFoundError:
             return None
         whole = len(content) - len(content) % self._row.itemsize  # its writer may have been killed
-        return self._last_of_each(np.frombuffer(content[:whole], dtype=self._row))
+        reported = self._last_of_each(np.frombuffer(content[:whole], dtype=self._row))
+        if head != self._head:
+            raise OfAnotherBoot(reported)
+        return reported
 
     def append(self, reported: Reported) -> bool:
         """Add rows; whether that could be, as after a failure only `rewrite` may do better."""

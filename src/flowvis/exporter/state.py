@@ -2,7 +2,7 @@
 
 It is kept as records are made, and whole at the end of a graceful stop: of what an exporter that
 was killed has sent, nothing is sent again. It lies where a reboot clears it, as a reboot clears the
-kernel's connections.
+kernel's connections; where one did not, those that were open then are counted as missed.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from flowvis.batch import Batch
-from flowvis.exporter.journal import Journal
+from flowvis.exporter.journal import Journal, OfAnotherBoot
 from flowvis.exporter.tables.reported import Reported
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ class HandingOnTable(Protocol):
 
     def take_over(self, reported: Reported) -> None:
         """Know what the predecessor exported."""
+
+    def miss(self, reported: Reported) -> None:
+        """Count what ended unobserved, of what the predecessor exported: all of it is over."""
 
     def keep_to(self, keep: Callable[[Batch, Reported], None]) -> None:
         """Let records be kept from now on as they are taken, before anybody can send them."""
@@ -67,6 +70,10 @@ class StateFile:
         """Take over what the predecessor exported, if there is one; go on with its file."""
         try:
             reported = self.journal.read()
+        except OfAnotherBoot as before:
+            self._table.miss(before.reported)
+            log.info("%s: the connections in it ended as the machine was started anew", self.path)
+            reported = None
         except (OSError, ValueError) as error:
             log.warning("%s: not used, so flows may be exported again: %s", self.path, error)
             reported = None

@@ -184,7 +184,7 @@ class ConnectionTable(TimedTable[TableStats]):
         oldest = self._poll - int(self._events)
         vanished = np.flatnonzero(self._live[: self._top] & (self._seen[: self._top] < oldest))
         self._vanish(vanished)
-        self._miss(self._memory.forget_before(oldest))
+        self.miss(self._memory.forget_before(oldest))
         self.stats.unseen += self._gap.close(self._poll)
         if self._default_zone is not None:
             self._default_zone.forget_before(oldest)
@@ -205,6 +205,14 @@ class ConnectionTable(TimedTable[TableStats]):
         """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
         for state, seconds in closed_s.items():
             self._closed_ms[TCP_STATES.index(state)] = 1000 * seconds
+
+    def miss(self, reported: Reported) -> None:
+        """Count connections that were reported before, and ended while nobody looked."""
+        wanted = self._scope.wants(*source_and_protocol(reported.keys))  # else nobody wants to look
+        if self._default_zone is not None:  # a predecessor may have been there before the other
+            wanted &= zones_of(reported.keys) != DEFAULT_ZONE
+        self.stats.ended_unobserved += int(np.count_nonzero(reported.missed & wanted))
+        self._note_over(reported)
 
     def _of_own_zones(self, entries: Entries) -> Entries:
         """Go on with what is reported; the default zone's only say more of others."""
@@ -296,14 +304,6 @@ class ConnectionTable(TimedTable[TableStats]):
         self._gap.find(len(slots))
         self._end_with(slots, EndReason.END)
 
-    def _miss(self, reported: Reported) -> None:
-        """Count connections that were reported before, and ended while nobody looked."""
-        wanted = self._scope.wants(*source_and_protocol(reported.keys))  # else nobody wants to look
-        if self._default_zone is not None:  # a predecessor may have been there before the other
-            wanted &= zones_of(reported.keys) != DEFAULT_ZONE
-        self.stats.ended_unobserved += int(np.count_nonzero(reported.missed & wanted))
-        self._note_over(reported)
-
     def _begin(self, entries: Entries, now_ms: int) -> None:
         """Take in connections that have begun; they have counted nothing yet."""
         keys, slots = self._find(entries)
@@ -383,7 +383,7 @@ class ConnectionTable(TimedTable[TableStats]):
         gone_on = reported.reasons[opened] != UNREPORTED
         self._memory.forget(keys[opened[gone_on]])
         # Another connection has the key of one that was reported: that one is over.
-        self._miss(self._memory.forget(keys[opened[~gone_on]]))
+        self.miss(self._memory.forget(keys[opened[~gone_on]]))
         self._update(slots[wanted], entries.take(wanted), now_ms)
         self._report_past(slots[opened], entries.take(opened))
         # Of a predecessor that was killed: while the flow is known its totals make good what was

@@ -141,6 +141,9 @@ class TimedTable(Generic[Stats]):
         """Know what our predecessor reported, so that it is not reported again."""
         self.stats.forgotten += self._memory.remember(reported, self._poll + 1)
 
+    def miss(self, reported: Reported) -> None:
+        """Count what ended unobserved, of what our predecessor reported: all of it is over."""
+
     def keep_to(self, keep: Callable[[Batch, Reported], None]) -> None:
         """Let records be kept from now on as they are taken, before anybody can send them.
 

@@ -424,3 +424,31 @@ async def test_a_file_of_an_older_version(tmp_path: Path) -> None:
     assert batch["packetTotalCount"].tolist() == [4, 5]
     assert batch["flowId"].tolist() == [0, 0]
     assert batch.texts("sourcePodName") == ["pod-4", "pod-5"]
+
+
+async def test_a_disk_that_turns_read_only_ends_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = Exporter(tmp_path)
+    await first.start(acknowledged=True)
+    first.put(numbered(0, 3))
+    first.send()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for name in ("open", "write", "ftruncate", "unlink"):
+            patch.setattr(os, name, refuse)
+        first.acknowledge(3)
+        first.put(numbered(3, 2))
+    assert caplog.text.count("not emptied: [Errno 30] Read-only") == 1
+    assert (first.kept.stats.failures, first.kept.stats.unprotected) == (2, 2)
+    assert first.kept.stats.files == 0
+    first.put(numbered(5, 4))  # there is a disk again
+    assert first.all() == [3, 4, 5, 6, 7, 8]
+    first.acknowledge(3 + 2 + 1)
+    first.kill()
+    second = Exporter(tmp_path)
+    assert await second.start() == 7
+    assert second.all() == [0, 1, 2, 5, 6, 7, 8]  # the first could not be deleted: they come again

@@ -170,17 +170,26 @@ class Unacknowledged:
         """Delete what the queue has settled. Not between `keep` and its putting."""
         mark = self._queue.mark
         while self._segments and self._segments[0].number < mark:
-            if self._writing and len(self._segments) == 1:
-                self._clear(self._segments[0])
+            if self._writing and len(self._segments) == 1 and self._clear(self._segments[0]):
                 break
             self._segments.pop(0).remove()
         self._measure()
 
-    def _clear(self, segment: Segment) -> None:
-        """Delete the records of the newest file; it goes on."""
+    def _clear(self, segment: Segment) -> bool:
+        """Delete the records of the newest file, which goes on; else it is to go as others do.
+
+        A disk that fails costs a file that nobody could delete, and no session.
+        """
         if segment.records:
-            os.ftruncate(segment.descriptor, self._empty_size)
+            try:
+                os.ftruncate(segment.descriptor, self._empty_size)
+            except OSError as error:
+                self.stats.failures += 1
+                log.warning("%s: not emptied: %s", segment.path, error)
+                self._writing = False
+                return False
             segment.size, segment.records = self._empty_size, 0
+        return True
 
     def _append(self, batch: Batch) -> None:
         now = now_ms() // 1000

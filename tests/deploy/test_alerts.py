@@ -471,6 +471,7 @@ CASES = [
         "FlowvisUnprotected",
         {f"flowvis_exporter_unacknowledged_unprotected_total{{{EXPORTER}}}": "0x50 3x10"},
     ),
+    fires("FlowvisKernelTellsLess", {f"flowvis_exporter_conntrack_off{{{EXPORTER}}}": "0x50 1x10"}),
     fires(
         "FlowvisConfigurationRefused",
         {f"flowvis_exporter_config_problems{{{EXPORTER}}}": "0x50 2x10"},

@@ -572,6 +572,23 @@ ALERTS = (
         each=Each("instance", "a kill of any of {{ $value }} exporters would lose records"),
     ),
     Alert(
+        "FlowvisKernelTellsLess",
+        WARNING,
+        f"max by ({DAEMON}) (flowvis_exporter_conntrack_off) > 0",
+        "{{ $labels.instance }}: of counters, start times and events of connections, {{ $value }} are off",
+        "Somebody turned sysctls of the node off, and the exporter may not set them. Of connections that begin now "
+        "bytes or starts are missing, or those that are shorter than a poll are missed without a number.",
+        (
+            "The exporter's log: which of `net.netfilter.nf_conntrack_acct`, `_timestamp` and `_events`.",
+        ),
+        (
+            "Set them to 1, on the node's disk too ([sysctls](deploying.md#namespaces-and-rights)), and find who sets them: `sysctl --system`, a tuner.",
+        ),
+        each=Each("instance", "the kernels of {{ $value }} nodes tell less of connections"),
+        for_s=60,
+        untried="In the lab exporters may set them, and do.",
+    ),
+    Alert(
         "FlowvisConfigurationRefused",
         WARNING,
         f"max by ({DAEMON}) (flowvis_aggregator_config_problems or flowvis_exporter_config_problems) > 0",

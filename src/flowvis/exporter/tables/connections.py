@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from flowvis.batch import any_of
 from flowvis.conntrack.entries import DESTROY, DUMP, NEW, NO_TCP_STATE, Entries
-from flowvis.conntrack.names import CLOSED_S, TCP_STATES, ConntrackStatus
+from flowvis.conntrack.names import TCP_STATES, ConntrackStatus
 from flowvis.counts import count, gauge
 from flowvis.exporter.tables.default_zone import COMPLETED, DEFAULT_ZONE, DefaultZone
+from flowvis.exporter.tables.ends import OVER, Ends
 from flowvis.exporter.tables.enrich import Enricher
 from flowvis.exporter.tables.gap import Gap
 from flowvis.exporter.tables.reported import Reported
@@ -45,8 +46,6 @@ CONNECTION_BYTES = row_bytes(KEPT) + (1 + MEMORY) * (KEY_SIZE + ASIDE_BYTES)
 
 _TCP = 6
 _ESTABLISHED = np.uint8(TCP_STATES.index("ESTABLISHED"))
-_OVER = np.zeros(256, dtype=bool)
-_OVER[[TCP_STATES.index("TIME_WAIT"), TCP_STATES.index("CLOSE")]] = True
 
 
 @dataclass(slots=True)
@@ -115,15 +114,13 @@ class ConnectionTable(TimedTable[TableStats]):
         self._events = events
         self._gap = Gap()
         self._polled_at = 0
-        self._closed_ms = np.zeros(256, dtype=np.int64)  # by TCP state
-        self.closed_after(CLOSED_S)
+        self._ends = Ends(self._rows, capacity)
         self._seen = np.zeros(capacity, dtype=np.int64)  # the last poll that it was seen in
         self._counted = np.zeros(capacity, dtype=bool)  # whether the kernel gave its counters
         self._uncounted = np.zeros(capacity, dtype=bool)  # whether the kernel has no counters
         self._past = np.zeros(capacity, dtype=bool)  # older than we are, since when is not known
         self._completed = np.zeros(capacity, dtype=bool)  # whether `default_zone` completed it
         self._kernel_start = np.zeros(capacity, dtype=np.uint64)  # ns; 0 while unknown
-        self._ended_at = np.zeros(capacity, dtype=np.int64)  # when flowEnd was set, steady
 
     def poll(self, entries: Entries, now_ms: int) -> None:
         """Take in all connections that the kernel lists."""
@@ -203,8 +200,7 @@ class ConnectionTable(TimedTable[TableStats]):
 
     def closed_after(self, closed_s: Mapping[str, int]) -> None:
         """Know for how many seconds the kernel keeps connections after their end, by TCP state."""
-        for state, seconds in closed_s.items():
-            self._closed_ms[TCP_STATES.index(state)] = 1000 * seconds
+        self._ends.closed_after(closed_s)
 
     def miss(self, reported: Reported) -> None:
         """Count connections that were reported before, and ended while nobody looked."""
@@ -347,7 +343,7 @@ class ConnectionTable(TimedTable[TableStats]):
         description = self._enricher.describe(tuples, self._rows.strings)
         quiet = (reported.reasons != UNREPORTED) & ~any_of(counters != reported.exported)
         # What is not counted says that it is over by its state alone.
-        over = (entries.uncounted != 0) & _OVER[entries.tcp_state]
+        over = (entries.uncounted != 0) & OVER[entries.tcp_state]
         quiet &= ~(over | ended) | (reported.reasons == EndReason.END)
         failed = 0 if description.failed is None else int(np.count_nonzero(description.failed))
         others = int(np.count_nonzero(~description.wanted)) - failed
@@ -369,7 +365,7 @@ class ConnectionTable(TimedTable[TableStats]):
         self._gap.find(int(np.count_nonzero(entries.event[opened] != NEW)))
         self._open(slots[opened])
         self._counted[slots[opened]] = self._past[slots[opened]] = False
-        self._ended_at[slots[opened]] = self._at
+        self._ends.begin(slots[opened], self._at)
         self._kernel_start[slots[opened]] = entries.start_ns[opened]
         self._rows.exported[slots[opened]] = reported.exported.take(opened, axis=0)
         self._reported[slots[opened]] = reported.reasons[opened]
@@ -443,53 +439,12 @@ class ConnectionTable(TimedTable[TableStats]):
         grown &= entries.event != NEW
         rows.tcp_state[slots] = states
         self._uncounted[slots] = (entries.uncounted != 0) & (entries.event != NEW)
-        over = _OVER[states]
-        ends = rows.kept["flowEndMilliseconds"]
-        moments = np.where(
-            entries.stop_ns > 0, entries.stop_ns // 1_000_000, self._moments(slots, now_ms)
-        )
-        closing = np.flatnonzero(over & grown)
-        moments[closing] = self._closed_at(slots[closing], entries.take(closing), moments[closing])
-        ends[slots] = np.where(over & ~grown, ends[slots], np.maximum(ends[slots], moments))
-        self._ended_at[slots] = self._at
+        over = OVER[states]
+        self._ends.move(slots, entries, now_ms, self._at, over=over, grown=grown)
         past = slots[self._past[slots] & (self._reported[slots] == UNREPORTED)]
-        rows.kept["flowStartMilliseconds"][past] = ends[past]
+        rows.kept["flowStartMilliseconds"][past] = rows.kept["flowEndMilliseconds"][past]
         self._grow(slots[grown])
         self._hasten(slots[over & (grown | (self._reported[slots] != EndReason.END))])
-
-    def _closed_at(
-        self, slots: Slots, entries: Entries, moments: NDArray[np.uint64]
-    ) -> NDArray[np.uint64]:
-        """Return when closed connections had their last packet, seen in TIME_WAIT or CLOSE.
-
-        A packet starts the timeout anew: what has passed of it is the time since. The kernel
-        reports what remains in whole seconds, rounded down (CTA_TIMEOUT); what it destroys, it
-        stamps with the end of the timeout, unless it makes room for another of the same ports.
-        """
-        rows = self._rows
-        moments = moments.astype(np.int64)
-        kept_ms = self._closed_ms[rows.tcp_state[slots]]
-        earliest = np.maximum(
-            rows.kept["flowEndMilliseconds"][slots], rows.kept["flowStartMilliseconds"][slots]
-        ).astype(np.int64)
-        destroyed = entries.stop_ns > 0
-        left_ms = 1000 * entries.timeout.astype(np.int64)
-        passed_ms = np.where(destroyed, kept_ms, np.clip(kept_ms - left_ms, 0, None))
-        closed = moments - passed_ms
-        # It ended within the second after that, and after it was last seen open: halfway.
-        first = np.maximum(closed, earliest)
-        last = np.maximum(np.minimum(closed + 1000, moments), first)
-        closed = np.where(
-            destroyed, np.where(closed < earliest, moments, closed), (first + last) // 2
-        )
-        known = destroyed | (entries.timeout > 0)
-        return np.where(known, closed, moments).astype(np.uint64)
-
-    def _moments(self, slots: Slots, now_ms: int) -> NDArray[np.uint64]:
-        """Return the time as each connection's own records go on: a clock set back repeats none."""
-        ends = self._rows.kept["flowEndMilliseconds"][slots]
-        later = ends + np.maximum(self._at - self._ended_at[slots], 0).astype(np.uint64)
-        return np.where(ends > now_ms, later, np.uint64(now_ms))
 
     def _states(self, slots: Slots, entries: Entries) -> NDArray[np.uint8]:
         """Return the TCP states of entries; where the kernel reports none, what is known of them.
@@ -536,7 +491,7 @@ class ConnectionTable(TimedTable[TableStats]):
         return np.flatnonzero(self._live[: self._top] & self._counted[: self._top])
 
     def _over(self, slots: Slots) -> NDArray[np.bool_]:
-        return _OVER[self._rows.tcp_state[slots]]
+        return OVER[self._rows.tcp_state[slots]]
 
     def _starts(self, slots: Slots) -> NDArray[np.uint64]:
         return self._kernel_start[slots]
@@ -574,7 +529,7 @@ def _one_of_each(entries: Entries) -> Iterator[Entries]:
 def _open_since(entries: Entries) -> NDArray[np.bool_]:
     """Which entries of a dump are open TCP connections, and nobody knows since when."""
     told = (entries.event == DUMP) & (entries.tcp_state != NO_TCP_STATE)
-    return np.asarray(told & (entries.start_ns == 0) & ~_OVER[entries.tcp_state])
+    return np.asarray(told & (entries.start_ns == 0) & ~OVER[entries.tcp_state])
 
 
 def _parted(slots: Slots) -> tuple[Slots, Slots]:

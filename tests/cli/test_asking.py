@@ -270,7 +270,26 @@ def test_an_error_in_a_filter_is_shown_where_it_is(
         assert lines[1:] == [
             "flowctl:   proto = tcp and src.namspace = shop",
             "flowctl:                   ^^^^^^^^^^^^",
+            lines[3],
         ]
+        assert lines[3].startswith("flowctl: expected namespace, pod, workload, ")
+        assert lines[3].endswith(", rule, ...; did you mean src.namespace?")
+
+
+@pytest.mark.parametrize(
+    ("filter_text", "remedy"),
+    [
+        ("unanswered = yess", "expected yes, no; did you mean yes?"),
+        ("bytes > 10XB", "expected 1500, 10MB, 1GiB"),
+        ("src.pod = shop/", "did you mean shop/*?"),
+        ("proto = tcp and", "expected a name, a word to search for, not, ("),
+    ],
+)  # fmt: skip
+def test_an_error_in_a_filter_says_what_could_stand_there(
+    store: Asked, capsys: pytest.CaptureFixture[str], filter_text: str, remedy: str
+) -> None:
+    assert main([*store.socket, "top", filter_text]) == 1
+    assert capsys.readouterr().err.splitlines()[3:] == [f"flowctl: {remedy}"]
 
 
 def test_what_is_missing_is_said_in_one_line(

@@ -97,6 +97,7 @@ def test_what_denies_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) 
         ("-15m", "-15m"),
         ("1h30m", "-90m"),
         ("2d", "-2d"),
+        ("2d ago", "-2d"),
         ("2w", "-2w"),
         ("30d", "-30d"),
         ("365d1ms", "-365d"),
@@ -107,17 +108,35 @@ def test_what_denies_nothing_is_wrong_usage(capsys: pytest.CaptureFixture[str]) 
         ("1712121200000", "1712121200000"),
         ("20260131T12Z", "2026-01-31T12:00:00+00:00"),
         ("2026-01-31T12:00:00+00:00", "2026-01-31T12:00:00+00:00"),
-        ("yesterday", "yesterday"),
-        ("12", "12"),
+        ("now-1h", "now-1h"),
+        ("-2h..-1h", "-2h..-1h"),
     ],
 )
 def test_moments(written: str, expected: str) -> None:
-    assert moment(written) == expected
+    assert moment(written, "--at") == expected
+
+
+@pytest.mark.parametrize("option", ["--since", "--until"])
+@pytest.mark.parametrize("written", ["yesterday", "12", "25:00", "1x", "2026-13-01"])
+def test_what_is_no_moment_is_said_in_the_words_of_the_help(
+    capsys: pytest.CaptureFixture[str], option: str, written: str
+) -> None:
+    """Nobody is asked: there is no aggregator."""
+    assert main(["--socket", "/none", "top", option, written]) == 1
+    said = (
+        f"flowctl: {option} {written!r}: when? 90s, 15m, 1h30m, 2d ago; 14:00 or 2026-01-31T14:00"
+    )
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_range_to_compare_with_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--socket", "/none", "diff", "--before", "-2d..tomorrow"]) == 1
+    assert capsys.readouterr().err.startswith("flowctl: --before 'tomorrow': when? 90s")
 
 
 @pytest.mark.parametrize("written", ["1s", "12d", "2w", "400d", "1000000s", "1000h1ms", "9:30"])
 def test_the_api_reads_what_moments_are_written_as(written: str) -> None:
-    asked = moment(written.rjust(5, "0") if ":" in written else written)
+    asked = moment(written.rjust(5, "0") if ":" in written else written, "--at")
     now_ms = round(time.time() * 1000)
     found = parse_moment("from", asked, now_ms)
     if ":" in written:
@@ -132,11 +151,11 @@ def test_moments_are_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert moment("2026-01-31T21:00:00") == "2026-01-31T21:00:00+09:00"
-        assert moment("0001-01-01") == "0001-01-01", "of a year that no clock here has"
+        assert moment("2026-01-31T21:00:00", "--at") == "2026-01-31T21:00:00+09:00"
+        assert moment("0001-01-01", "--at") == "0001-01-01", "of a year that no clock here has"
         today = datetime.now().astimezone().replace(hour=9, minute=30, second=0, microsecond=0)
-        assert moment("9:30".rjust(5, "0")) == today.isoformat()
-        assert compared("2026-01-31..2026-02-01") == (
+        assert moment("9:30".rjust(5, "0"), "--at") == today.isoformat()
+        assert compared("2026-01-31..2026-02-01", "--before") == (
             "2026-01-31T00:00:00+09:00..2026-02-01T00:00:00+09:00"
         )
     finally:
@@ -145,10 +164,10 @@ def test_moments_are_of_this_machines_clock(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_ranges() -> None:
-    assert compared("-2d..-1d") == "-2d..-1d"
-    assert compared("60d..30d") == "-60d..-30d"
-    assert compared("previous") == "previous"
-    assert compared("-1d") == "-1d"
+    assert compared("-2d..-1d", "--before") == "-2d..-1d"
+    assert compared("60d..30d", "--before") == "-60d..-30d"
+    assert compared("previous", "--before") == "previous"
+    assert compared("-1d", "--before") == "-1d"
 
 
 def test_values_that_look_like_options() -> None:

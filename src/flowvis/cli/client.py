@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from flowvis.aggregator.api.control import check_owner
 from flowvis.errors import ApiError, FlowvisError, SettingsError, SystemRefused
+from flowvis.filters.errors import remedy
 from flowvis.runtime.trust import trusting_file
 
 TIMEOUT_S = 300  # a query may take its time
@@ -55,6 +56,15 @@ class Refused(FlowvisError):
         if not self.filter_text or not isinstance(position, int):
             return None
         return position, length if isinstance(length, int) else 0
+
+    @property
+    def remedy(self) -> str:
+        """What could stand at that place, and what may have been meant; "" if neither is known."""
+        expected, suggestion = self.details.get("expected"), self.details.get("suggestion")
+        return remedy(
+            [str(each) for each in expected] if isinstance(expected, list) else [],
+            suggestion if isinstance(suggestion, str) else None,
+        )
 
 
 def passes(error: FlowvisError) -> bool:

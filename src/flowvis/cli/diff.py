@@ -84,7 +84,7 @@ def _before(text: str) -> str:
 
 def run(options: argparse.Namespace, client: Client) -> int:
     """Print what differs."""
-    query = asked(options) | ends(options) | {"compare": compared(options.before)}
+    query = asked(options) | ends(options) | {"compare": compared(options.before, "--before")}
     document = client.get("api/v1/graph", query)
     completeness.report(document)
     found = differences(document, options.factor)

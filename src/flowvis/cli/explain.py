@@ -103,7 +103,7 @@ def _query(options: argparse.Namespace) -> dict[str, str]:
             raise SettingsError(
                 ["FLOW is a record: --from, --to, --at and --protocol are for what is none"]
             )
-        query = {"filter": " ".join(options.filter), "from": moment(options.since)}
+        query = {"filter": " ".join(options.filter), "from": moment(options.since, "--since")}
     elif not options.source or not options.destination:
         raise SettingsError(["name a connection: FLOW, or --from and --to"])
     elif options.since:
@@ -113,7 +113,7 @@ def _query(options: argparse.Namespace) -> dict[str, str]:
             "source": options.source,
             "destination": options.destination,
             "protocol": options.protocol or PROTOCOL,
-            "at": moment(options.at),
+            "at": moment(options.at, "--at"),
         }
     return {name: value for name, value in query.items() if value}
 

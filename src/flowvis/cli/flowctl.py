@@ -98,13 +98,14 @@ def attached(arguments: Sequence[str]) -> list[str]:
 
 
 def _place(error: FlowvisError) -> list[str]:
-    """Show where in a filter an error is."""
+    """Show where in a filter an error is, and what could stand there."""
     if not isinstance(error, Refused) or error.place is None:
         return []
     from flowvis.cli.layout import excerpt
 
     cells = shutil.get_terminal_size().columns - len(_SAID) if sys.stderr.isatty() else None
-    return [f"  {line}" for line in excerpt(error.filter_text, *error.place, cells)]
+    lines = [f"  {line}" for line in excerpt(error.filter_text, *error.place, cells)]
+    return [*lines, error.remedy] if error.remedy else lines
 
 
 _SAID = "flowctl:   "

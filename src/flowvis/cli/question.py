@@ -5,6 +5,7 @@ import re
 from datetime import date, datetime, time
 
 from flowvis.cli.conditions import add_filter, filter_text
+from flowvis.errors import SettingsError
 
 DEFAULT_SINCE = "15m"
 WHEN = "90s, 15m, 1h30m, 2d ago; 14:00 or 2026-01-31T14:00 of this machine's clock"
@@ -34,21 +35,21 @@ def add_question(parser: argparse.ArgumentParser, since: str = DEFAULT_SINCE) ->
 def asked(options: argparse.Namespace, since: str = DEFAULT_SINCE) -> dict[str, str]:
     """Return the parameters from, to and filter, those that are not empty."""
     query = {
-        "from": moment(options.since or since),
-        "to": moment(options.until or ""),
+        "from": moment(options.since or since, "--since"),
+        "to": moment(options.until or "", "--until"),
         "filter": filter_text(options),
     }
     return {name: value for name, value in query.items() if value}
 
 
-def moment(text: str) -> str:
-    """Write a moment as the API reads it; what is none is the API's to refuse.
+def moment(text: str, option: str) -> str:
+    """Write a moment as the API reads it; SettingsError where `option` has none.
 
     A duration is so long ago; what has no offset is of this machine's clock. It stays readable, as
-    errors repeat it.
+    errors repeat it; what only the API writes (now-1h, -2h..-1h) is the API's to read.
     """
     text = text.strip()
-    if _AGO.fullmatch(text):
+    if _AGO.fullmatch(text.removesuffix(" ago")):  # as help has it
         ago_ms = sum(int(n) * _UNITS_MS[unit] for n, unit in _PARTS.findall(text))
         return _ago(ago_ms)
     if text.isdecimal() and len(text) > _DATE:  # ms: some of these are a date and a time as well
@@ -63,8 +64,12 @@ def moment(text: str) -> str:
             parsed = today if ":" in text else None
     except ValueError:
         pass
+    if parsed is None:
+        if text and not text.startswith(("now", "+")) and ".." not in text:
+            raise SettingsError([f"{option} {text!r}: when? {WHEN}"])
+        return text
     try:
-        return text if parsed is None else parsed.astimezone().isoformat()  # naive: local
+        return parsed.astimezone().isoformat()  # naive: local
     except (ValueError, OverflowError):  # of no year that this machine's clock has
         return text
 
@@ -78,7 +83,7 @@ def _ago(ago_ms: int) -> str:
     return f"-{ago_ms // _UNITS_MS[unit]}{unit}"
 
 
-def compared(text: str) -> str:
+def compared(text: str, option: str) -> str:
     """Write what to compare a range with as the API reads it: a range, FROM..TO, or in a word."""
     begin, dots, end = text.partition("..")
-    return f"{moment(begin)}..{moment(end)}" if dots else text
+    return f"{moment(begin, option)}..{moment(end, option)}" if dots else text

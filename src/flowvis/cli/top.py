@@ -105,7 +105,7 @@ def run(options: argparse.Namespace, client: Client) -> int:
         "limit": str(options.limit),
     }
     if options.compare:
-        query["compare"] = compared(options.compare)
+        query["compare"] = compared(options.compare, "--compare")
     if options.watch is None:
         show(client.get("api/v1/query", query), options.output)
         return 0

@@ -35,10 +35,15 @@ class FilterError(ValueError):
 
     def _sentence(self) -> str:
         text = f"{self.message} (at character {self.position + 1})"
-        if self.expected:
-            more = ", ..." if len(self.expected) > _SHOWN else ""
-            text += f": expected {', '.join(self.expected[:_SHOWN])}{more}"
-        return f"{text}; did you mean {self.suggestion}?" if self.suggestion else text
+        joint = ": " if self.expected else "; "
+        return joint.join(filter(None, (text, remedy(self.expected, self.suggestion))))
+
+
+def remedy(expected: Sequence[str], suggestion: str | None) -> str:
+    """Say what could stand at a place, and what may have been meant; "" if neither is known."""
+    more = ", ..." if len(expected) > _SHOWN else ""
+    could = f"expected {', '.join(expected[:_SHOWN])}{more}" if expected else ""
+    return "; ".join(filter(None, (could, f"did you mean {suggestion}?" if suggestion else "")))
 
 
 class Place(Enum):

@@ -457,7 +457,10 @@ ALERTS = (
         (
             "`flowctl status`: what takes the room, and what the monitor says.",
             "`flowvis_aggregator_clickhouse_store_failures_total`: the monitor cannot look, or drop.",
-            "What else is on the volume: other databases (`system.parts`), the server's own logs.",
+            (
+                "What else is on the volume: other databases (`system.parts`), the server's own logs "
+                "([how to see them](operating.md#the-stores-disk-fills))."
+            ),
         ),
         (
             (

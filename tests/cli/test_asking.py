@@ -292,6 +292,16 @@ def test_an_error_in_a_filter_says_what_could_stand_there(
     assert capsys.readouterr().err.splitlines()[3:] == [f"flowctl: {remedy}"]
 
 
+def test_a_name_of_one_end_is_none_of_both(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("map", "diff"):
+        assert main([*store.socket, command, "--by", "node,src.namespace"]) == 1
+        assert capsys.readouterr().err == (
+            "flowctl: --by 'src.namespace': here names are of both ends: --by namespace\n"
+        )
+
+
 def test_what_is_missing_is_said_in_one_line(
     store: Asked, capsys: pytest.CaptureFixture[str]
 ) -> None:

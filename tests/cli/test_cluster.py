@@ -123,6 +123,17 @@ def test_what_is_no_kubeconfig_is_said_in_a_line(
     assert "is no kubeconfig" in line
 
 
+def test_a_kubeconfig_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "missing"
+    assert main(["--kubeconfig", str(missing), "top"]) == 1
+    assert f"kubeconfig {missing}: " in capsys.readouterr().err
+    monkeypatch.setenv("KUBECONFIG", f"{missing}:{missing}.too")
+    assert main(["--context", "prod", "top"]) == 1
+    assert f"kubeconfig {missing}:{missing}.too: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("what", "text"),
     [

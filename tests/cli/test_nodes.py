@@ -104,6 +104,26 @@ async def test_what_fills_the_table_of_one_node(
     assert "there is no node node-9" in capsys.readouterr().err
 
 
+YOUNG = (
+    NodeReports(
+        "node-1", 1, 9, 98.0, ahead_s=-0.04, report=ExporterReport(0, 0, 0, 0, 0), occupancy=()
+    ),
+    NodeReports("node-2", 1, 9, 98.0, report=ExporterReport(31, 0, 0, 0, 0)),
+)
+
+
+async def test_what_nobody_looked_at_yet_is_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exporter's first report is from before its first look; a switch tells no limit."""
+    assert await shown(tmp_path, reports=YOUNG) == 0
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines()[1:3])
+    assert first[-2:] == ["+0.0", "s"]
+    assert second[-1] == "31"
+    assert await shown(tmp_path, "node-1", reports=YOUNG) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("its exporter found nothing")
+
+
 async def test_json_is_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert await shown(tmp_path, "-o", "json") == 0
     answer = json.loads(capsys.readouterr().out)

@@ -99,7 +99,9 @@ const COLUMNS = [
     width: "12%",
     cell: (node: ExporterNode) =>
       node.conntrack ? (
-        <span data-tip={`${node.conntrack.entries} of ${node.conntrack.max} entries`}>
+        <span
+          data-tip={`${node.conntrack.entries} of ${node.conntrack.max || "no known number of"} entries`}
+        >
           <Share of={node.conntrack.entries / (node.conntrack.max || 1)} warns />
         </span>
       ) : (

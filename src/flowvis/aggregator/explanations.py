@@ -433,7 +433,9 @@ def _number(port: str, protocol: int) -> int:
     if port.isascii() and port.isdecimal() and 0 < (number := int(port[:20])) <= MAX_PORT:
         return number
     raise ValueError(
-        f"port {port[:40]!r}: a number from 1 to {MAX_PORT}" if port else "port is needed"
+        f"port {port[:40]!r}: a number from 1 to {MAX_PORT}"
+        if port
+        else "port is needed, as in NAMESPACE/NAME:PORT"
     )
 
 

@@ -111,8 +111,10 @@ class NodeReports:
         report = self.report
         if report is None:
             return {"conntrack": None, "unobserved": None, "unseen": None, "dropped": None}
+        # An exporter that has just begun has not looked yet; a switch tells no limit.
+        looked = report.tracked or report.capacity
         return {
-            "conntrack": {"entries": report.tracked, "max": report.capacity},
+            "conntrack": {"entries": report.tracked, "max": report.capacity} if looked else None,
             "unobserved": report.unobserved,
             "unseen": report.unseen,
             "dropped": report.dropped,

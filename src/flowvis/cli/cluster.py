@@ -5,6 +5,7 @@ it gets the token: that of the kubeconfig's user, if no other is given.
 """
 
 import http.client
+import os
 import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -61,7 +62,8 @@ class Cluster:
         try:
             configuration = client_configuration(self._kubeconfig, self._context)
         except ValueError as error:
-            raise SettingsError([f"kubeconfig: {error}"]) from error
+            where = self._kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            raise SettingsError([f"kubeconfig {where}: {error}"]) from error
         configuration.retries = False
         return configuration, client.CoreV1Api(client.ApiClient(configuration))
 

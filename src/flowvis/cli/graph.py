@@ -14,6 +14,7 @@ from flowvis.cli.command import Commands, Connect, add_command, add_output, coun
 from flowvis.cli.layout import Column, Layout, shortened
 from flowvis.cli.question import add_question, asked
 from flowvis.cli.rows import write_table
+from flowvis.errors import SettingsError
 from flowvis.runtime.visible import visible, visible_json
 
 BY = "workload"
@@ -93,8 +94,12 @@ def add_ends(parser: argparse.ArgumentParser, limit: int) -> None:
 
 
 def ends(options: argparse.Namespace) -> dict[str, str]:
-    """Return the parameters of `add_ends`."""
-    names = options.by.split(",")
+    """Return the parameters of `add_ends`; SettingsError where a name is of one end."""
+    names = [name.strip() for name in options.by.split(",")]
+    for name in names:
+        side, dot, other = name.partition(".")
+        if dot and side in {"src", "dst"}:
+            raise SettingsError([f"--by {name!r}: here names are of both ends: --by {other}"])
     return {
         "source": ",".join(f"src.{name}" for name in names),
         "target": ",".join(f"dst.{name}" for name in names),

@@ -75,6 +75,9 @@ def _print_filling(console: Console, node: Mapping[str, Any]) -> None:
         console.print(tables.line("its exporter does not say what fills its conntrack"))
         return
     console.print()
+    if not occupants:
+        console.print(tables.line("its exporter found nothing in its conntrack yet"))
+        return
     whole = sum(each["entries"] for each in occupants) or 1
     rows = [
         (
@@ -97,12 +100,14 @@ def _last(node: Mapping[str, Any]) -> str:
 
 def _clock(node: Mapping[str, Any]) -> str:
     ahead_s = node["clockSkewSeconds"]
-    return "" if ahead_s is None else f"{ahead_s:+.1f} s"
+    return "" if ahead_s is None else f"{round(ahead_s, 1) or 0.0:+.1f} s"  # 0 has no sign
 
 
 def _conntrack(node: Mapping[str, Any]) -> str:
     found = node["conntrack"]
-    return "" if found is None else f"{found['entries']} of {found['max']}"
+    if found is None:
+        return ""
+    return f"{found['entries']} of {found['max']}" if found["max"] else str(found["entries"])
 
 
 COLUMNS: tuple[Column[Mapping[str, Any]], ...] = (

@@ -86,7 +86,10 @@ class _Explain:
 
         page = await self._questions.found(parse, caller, request, own=True)
         if not page["rows"]:
-            raise Problem("not-found", "no record of this range matches: widen it (from, to)")
+            raise Problem(
+                "not-found",
+                "no record of this range matches: take a longer one (from, to; flowctl: --since)",
+            )
         names = (column["name"] for column in page["columns"])
         return Asked.of(dict(zip(names, page["rows"][0], strict=True)))
 

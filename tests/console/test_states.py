@@ -95,6 +95,16 @@ def test_where_nothing_is_it_says_so(shown: Console, visit: Visit) -> None:
         expect(page.get_by_role("main")).to_contain_text(text)
 
 
+def test_a_range_that_is_not_over_is_not_said_to_be_all(shown: Console, visit: Visit) -> None:
+    page = visit.open(f"{shown.url}/?page=overview&from=2099-01-01&to=2099-01-02")
+    expect(page.locator(".books-tile")).to_contain_text("This range is not over")
+    page.locator(".books").click()
+    expect(page.locator(".books-body")).to_contain_text("what comes after is not known yet")
+    page = visit.open(shown.address("overview"))
+    expect(page.locator(".books-tile .tile-text")).not_to_be_empty()
+    expect(page.locator(".books-tile")).not_to_contain_text("not over")
+
+
 def test_a_server_that_is_gone_is_said_and_what_was_there_stays(
     shown: Console, visit: Visit
 ) -> None:

@@ -440,9 +440,21 @@ def test_of_what_is_to_come_nothing_is_missing() -> None:
         BookEntry("correlator", What.HELD, 30),
     ]
     now = Uncommitted(T0 - 1060, T0 - 1000, entries)
-    assert said(pages=[], uncommitted=now).as_dict() == {
-        "complete": True, "missing": [], "notes": [],
-    }  # fmt: skip
+    found = said(pages=[], uncommitted=now)
+    assert list(found.missing) == []
+    assert not any("on their way" in note for note in found.notes)
+
+
+def test_that_a_range_is_not_over_yet_is_said() -> None:
+    """Nothing is missing of it, but it is not all either."""
+    said_so = "it is 1970-01-01 02:46:40 UTC: what comes after is not known yet"
+    begun, to_come = (Uncommitted(now_s - 60, now_s, []) for now_s in (T0 + 300, T0 - 1000))
+    for now in (begun, to_come):
+        found = said(pages=[], uncommitted=now)
+        assert [note for note in found.notes if "not known yet" in note] != []
+    assert said_so in said(pages=[], uncommitted=Uncommitted(9940, 10_000, [])).notes
+    ahead = Uncommitted(T0 + 480, T0 + 599, [])
+    assert not [note for note in said(uncommitted=ahead).notes if "not known yet" in note]
 
 
 def test_a_long_list_is_cut() -> None:

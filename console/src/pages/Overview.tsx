@@ -18,6 +18,7 @@ import { NodesSummary } from "./nodes/Summary";
 
 const TOTALS = ["throughput", "connections", "denied", "unanswered"] as const;
 const NEW_ROWS = 500;
+const AHEAD_MS = 60_000; // of the aggregator's clock, this one may be behind
 
 export default function Overview() {
   return (
@@ -95,13 +96,16 @@ function Tile({ query, at, title, unit = "", denied = false, address }: TileProp
 
 function Books({ gone }: { gone: Missing[] }) {
   const complete = answers.value.every((each) => each.complete);
+  const over = answers.value.every((each) => each.to <= Date.now() + AHEAD_MS);
   return (
     <div class={complete ? "tile books-tile" : "tile books-tile incomplete"}>
       <span class="tile-title">Books</span>
       <span class="tile-number">{complete ? "Complete" : "Incomplete"}</span>
       <span class="tile-text">
         {complete
-          ? "Every record that an exporter made in this range is counted here."
+          ? over
+            ? "Every record that an exporter made in this range is counted here."
+            : "This range is not over: every record that an exporter made so far is counted here."
           : gone
               .slice(0, 2)
               .map((each) => each.text)

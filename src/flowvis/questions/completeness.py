@@ -20,6 +20,8 @@ from flowvis.runtime.dropped import reason_of
 
 EARLY_S = 300
 """How much older than the first aggregator records may be, which their exporters kept for it."""
+AHEAD_S = 60
+"""As far as the clock of somebody who asks may be ahead: what he calls now is not the future."""
 
 
 def completeness(
@@ -50,6 +52,8 @@ def completeness(
             found += _live(uncommitted)
         if span.from_s < uncommitted.now_s and clusters.wants(own):
             notes += _notes(uncommitted, span)
+        if span.to_s > uncommitted.now_s + AHEAD_S:
+            notes.append(f"it is {_said(uncommitted.now_s)}: what comes after is not known yet")
     found = [each for each in found if clusters.wants(each.cluster)]
     if not clusters.several:
         found = [replace(each, cluster="") for each in found]

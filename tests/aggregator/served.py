@@ -30,11 +30,16 @@ ROWS: list[list[Any]] = [[1, "a", "2026-01-02 00:00:00"], [2**64 - 1, "b", None]
 
 
 class Answered(Query):
-    """A query with the answer ROWS; one of "broken" fails, at once or after the first rows."""
+    """A query with the answer ROWS; one of "broken" fails, at once or after the first rows.
+
+    Of "away" nobody answers.
+    """
 
     def _found(self) -> Iterator[Piece]:
         if self.statement.startswith("SELECT broken"):
             raise StoreError("no such table: broken", retryable=False)
+        if self.statement.startswith("SELECT away"):
+            raise StoreError("db:9000: Connection refused", retryable=True)
         self.names, self.types = ["n", "s", "t"], ["UInt64", "String", "DateTime"]
         yield [json.dumps(row).encode() for row in ROWS]
         if "broken" in self.statement:

@@ -129,8 +129,17 @@ async def test_queries(tmp_path: Path) -> None:
             ({"query": "SELECT", "maxRows": 0}, "maxRows 0"),
             ({"query": "SELECT", "maxRows": "many"}, "maxRows 'many'"),
         ):
-            with pytest.raises(Refused, match=message):
+            with pytest.raises(Refused, match=message) as refused:
                 await ask(client.post, "sql", body)
+            assert not refused.value.passing
+
+
+async def test_a_query_of_a_store_that_is_away_may_be_asked_again(tmp_path: Path) -> None:
+    async with served(tmp_path) as (_, _, client):
+        said = "the store cannot answer now: db:9000: Connection refused"
+        with pytest.raises(Refused, match=said) as refused:
+            await ask(client.post, "sql", {"query": "SELECT away"})
+        assert refused.value.passing
 
 
 def no_store(sql: str, max_rows: int) -> Query:

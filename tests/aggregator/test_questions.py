@@ -386,6 +386,9 @@ async def test_a_store_that_does_not_answer(
     async with asked(tmp_path, fail) as ask:
         found = await ask("query")
         assert (found[0], found[1]["error"]["code"]) == (status, code)
+        assert ("the store cannot answer now: away" in found[1]["error"]["message"]) is (
+            status == 503
+        )
         # A place that a question had is free again.
         assert [(await ask("query"))[0] for _ in range(4)] == [status] * 4
 

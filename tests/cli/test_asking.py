@@ -326,6 +326,43 @@ def server(store: Asked, token: str, tmp_path: Path) -> list[str]:
     return ["--server", store.url, "--ca", str(store.ca), "--token-file", str(path)]
 
 
+class _Another(BaseHTTPRequestHandler):
+    """Something that speaks HTTP, as the status port does."""
+
+    def do_GET(self) -> None:
+        self.send_error(404, "/metrics /healthz /readyz")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_another_port_than_the_api_s_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Another) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{server.server_port}"
+        assert main(["--server", f"http://{where}", "status"]) == 1
+        error = capsys.readouterr().err
+        assert f"http://{where}: no answer of an aggregator's API: 404" in error
+        assert main(["--server", f"https://{where}", "status"]) == 1
+        assert "does the API speak there, and TLS (apiServer.tls)?" in capsys.readouterr().err
+        server.shutdown()
+
+
+def test_where_there_are_no_flows_it_says_so(
+    store: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, said in (
+        (["src.pod = nobody"], "no record of the last day that the filter chooses"),
+        (["--since", "2000-01-01", "--until", "2000-01-02"], "no record of the range"),
+    ):
+        assert main([*store.socket, "flows", *arguments, "-o", "json"]) == 0
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err.splitlines()[-1] == f"flowctl: {said}"
+
+
 def test_the_same_over_tls(
     store: Asked, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,6 +398,10 @@ def test_errors_of_a_server_name_the_remedy(
         (["--server", store.url, "--ca", str(store.ca)], "--token-file, or FLOWVIS_TOKEN"),
         (["--server", store.url], "name the CA that signed it with --ca"),
         (["--server", store.url.replace("https", "http")], "speaks TLS"),
+        (
+            ["--server", store.url.replace("localhost", "127.0.0.1"), "--ca", str(store.ca)],
+            "not valid for '127.0.0.1'; ask it by a name or an address that its certificate has",
+        ),
         (["--server", "https://localhost:1"], "is its apiServer.enable on"),
         (["--server", "http://flows.example"], "use https"),
         (["--server", "ftp://localhost"], "https://HOST:PORT"),

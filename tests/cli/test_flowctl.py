@@ -289,6 +289,26 @@ async def test_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "Pod networks: 3 of 9 Pod addresses are elsewhere" in out
 
 
+async def test_status_says_where_a_destination_is_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def of(behind_s: float) -> dict[str, Any]:
+        place = "db:9000/default"
+        problem = f"{place}: Connection refused"
+        late = {"records": 28, "behindSeconds": behind_s, "spooledRecords": 0}
+        return status() | {
+            "destinations": [{"name": f"clickhouse {place}", "problem": problem} | late]
+        }
+
+    for behind_s, text in ((0.4, "28 records wait"), (61.0, "28 records behind, of 61 s")):
+        async with served(tmp_path, status=partial(of, behind_s)):
+            assert await flowctl(tmp_path, "status") == 0
+            shown = capsys.readouterr().out
+            assert f"clickhouse db:9000/default: Connection refused, {text}" in shown
+            assert await flowctl(tmp_path, "status", "--check") == 2
+            assert "clickhouse db:9000/default: Connection" in capsys.readouterr().out
+
+
 async def test_status_names_flows_that_are_not_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

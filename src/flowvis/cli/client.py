@@ -28,6 +28,8 @@ PIECE_BYTES = 64 << 10
 MAX_LINE_BYTES = 64 << 20  # of a stream: a few hundred records
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 UNAUTHENTICATED, FORBIDDEN, MISSING = 401, 403, 404
+_MISMATCHES = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, ..._IP_ADDRESS_MISMATCH
+_ANOTHER_NAME = "ask it by a name or an address that its certificate has"
 
 
 class Refused(FlowvisError):
@@ -306,12 +308,16 @@ class Client:
         try:
             yield
         except ssl.SSLCertVerificationError as error:
+            why = str(error.verify_message or error).rstrip(".")
+            what = _ANOTHER_NAME if error.verify_code in _MISMATCHES else self.way.distrust
             raise SystemRefused(
-                f"{where}: its certificate is not trusted: {error.verify_message or error}; "
-                f"{self.way.distrust}"
+                f"{where}: its certificate is not trusted: {why}; {what}"
             ) from error
         except ssl.SSLError as error:
-            raise SystemRefused(f"{where}: no TLS session: {error.reason or error}") from error
+            raise SystemRefused(
+                f"{where}: no TLS session: {error.reason or error}; does the API speak there, "
+                "and TLS (apiServer.tls)?"
+            ) from error
         except http.client.HTTPException as error:
             what = f"{type(error).__name__} {error}".strip()
             raise SystemRefused(
@@ -340,7 +346,8 @@ class Client:
             found = _refused(json.loads(body), query)
         except (ValueError, KeyError, TypeError):
             text = body.decode(errors="replace").strip() or answer.reason
-            found = Refused(f"{answer.status} {text}"[:1000], {})
+            text = f"{answer.status} {text}"[:1000]
+            found = Refused(f"{self.way.where}: no answer of an aggregator's API: {text}", {})
         if answer.status == MISSING and str(found).endswith(": Not Found"):  # of no such path
             found = Refused(
                 f"{self.way.where}: {found}; is that aggregator older than this flowctl?",

@@ -75,6 +75,12 @@ def run(options: argparse.Namespace, client: Client) -> int:
         return 0
     found = feed.past()
     _show(found, options, feed.names)
+    if not found:
+        print(
+            f"flowctl: no record {'of the range' if ranged else 'of the last day'}"
+            f"{' that the filter chooses' if filter_text(options) else ''}",
+            file=sys.stderr,
+        )
     if feed.cut and options.last is None and ranged:
         print(f"flowctl: only the newest {last} of the range: see --last", file=sys.stderr)
     return 0

@@ -95,11 +95,11 @@ def findings(status: Mapping[str, Any], since_s: float) -> Iterator[tuple[Severi
     if not status.get("ready", True) and not status.get("replica"):
         yield Severity.CRITICAL, "not ready"
     for destination in status["destinations"]:
-        if problem := destination["problem"]:
+        if wrong := _problem(destination):
             # One that is replaced, or waits for the one before it, is on its way to be well.
-            passing = problem.startswith("replaced, ") or problem == "begins then"
+            passing = wrong.startswith("replaced, ") or wrong == "begins then"
             severity = Severity.WARNING if passing else Severity.CRITICAL
-            yield severity, f"{destination['name']}: {problem}"
+            yield severity, f"{destination['name']}: {wrong}"
     yield from _store_findings(status.get("store", {}), status.get("rollups", {}))
     for loss in status.get("losses", ()):
         if loss["lastSeconds"] <= since_s:
@@ -187,14 +187,20 @@ def _show(status: Mapping[str, Any]) -> None:
 
 def _destination(destination: Mapping[str, Any]) -> str:
     """Say of a destination how it is, and how far behind."""
-    parts = [destination["problem"] or "well"]
+    parts = [_problem(destination) or "well"]
     if records := destination.get("records"):
-        behind = destination["behindSeconds"]
-        parts.append(f"{records} records {f'behind, of {behind:.0f} s' if behind else 'wait'}")
+        behind = round(destination["behindSeconds"])
+        parts.append(f"{records} records {f'behind, of {behind} s' if behind else 'wait'}")
     if records := destination.get("spooledRecords"):
         size = quantity(destination["spooledBytes"], "B")
         parts.append(f"{records} of them spooled ({size})")
     return f"{destination['name']}: {', '.join(parts)}"
+
+
+def _problem(destination: Mapping[str, Any]) -> str:
+    """Return what is wrong with a destination, without the place where its name has that."""
+    _, _, place = destination["name"].partition(" ")
+    return str(destination["problem"] or "").removeprefix(f"{place}: ")
 
 
 def _rollups(rollups: Mapping[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Middleware
 from flowvis.aggregator.api import answers
 from flowvis.aggregator.api.caller import ANYBODY, LOCAL, Caller
 from flowvis.aggregator.api.limits import CallerLimits
-from flowvis.aggregator.api.problems import Problem, of_filter, of_status
+from flowvis.aggregator.api.problems import Problem, of_filter, of_status, of_store_away
 from flowvis.aggregator.api.routes import Needs, Route
 from flowvis.counts import count, counts_by_reason
 from flowvis.errors import FlowvisError, StoreError
@@ -175,7 +175,8 @@ class Application:
         except Problem as error:
             problem = error
         except StoreError as error:
-            problem = Problem("bad-query", str(error))
+            away = error.retryable and not error.code  # nobody answered: it is not the query
+            problem = of_store_away(error) if away else Problem("bad-query", str(error))
         except FilterError as error:
             problem = of_filter(error)
         except ValueError as error:

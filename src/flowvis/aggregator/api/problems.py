@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from flowvis.errors import FlowvisError
+from flowvis.errors import FlowvisError, StoreError
 from flowvis.filters import FilterError
 
 STATUS = {
@@ -60,3 +60,8 @@ def of_filter(error: FilterError) -> Problem:
         expected=list(error.expected),
         suggestion=error.suggestion,
     )
+
+
+def of_store_away(error: StoreError) -> Problem:
+    """Return the problem of a store that may answer the same in a while."""
+    return Problem("unavailable", f"the store cannot answer now: {error}")

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 
 from flowvis.aggregator.api.places import OURS, QueryPlaces
-from flowvis.aggregator.api.problems import Problem
+from flowvis.aggregator.api.problems import Problem, of_store_away
 from flowvis.clickhouse.query import Cost, Query
 from flowvis.clickhouse.statement import COMPOSED_LENGTH, bind
 from flowvis.clickhouse.store import READ_ONLY
@@ -236,7 +236,7 @@ def _problem(error: StoreError) -> Problem:
             f"more than a query may use (clickHouse.queries): a shorter range, a filter: {error}",
         )
     passes = error.retryable and error.code != READ_ONLY
-    return Problem("unavailable" if passes else "failed", str(error))
+    return of_store_away(error) if passes else Problem("failed", str(error))
 
 
 def _texts(query: Query) -> Iterator[bytes]:

@@ -1,12 +1,14 @@
 import base64
+import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
-from tools.kustomize import Object, dump, render
+from tools.kustomize import Object, dump, images_of, render
 
 from flowvis.errors import SettingsError
 
@@ -339,6 +341,53 @@ def test_what_is_added_to_an_overlay_goes_with_others(
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(objects)
+
+
+SHOWN = [
+    (page.name, textwrap.dedent(text))
+    for page in sorted((DEPLOY.parent / "docs").glob("*.md"))
+    for text in re.findall(
+        r"^    apiVersion: kustomize\S+\n(?:    .+\n)+", page.read_text(), re.MULTILINE
+    )
+]
+
+
+def test_there_are_kustomizations_on_the_pages() -> None:
+    assert [name for name, _ in SHOWN] == ["alerts.md", "deploying.md", "deploying.md"]
+
+
+@pytest.mark.parametrize(("page", "text"), SHOWN)
+def test_what_pages_show_is_rendered(page: str, text: str, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path, dirs_exist_ok=True)
+    objects = render(kustomization(tmp_path / "overlays/own", text))
+    images = {image for item in objects for image in images_of(item)}
+    named = {each["newName"] for each in yaml.safe_load(text).get("images", ())}
+    assert named <= images, page
+    assert not {each["name"] for each in yaml.safe_load(text).get("images", ())} & images
+    if kubectl := shutil.which("kubectl"):
+        done = subprocess.run(
+            [kubectl, "kustomize", tmp_path / "overlays/own"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert _by_name(yaml.safe_load_all(done.stdout)) == _by_name(objects)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/deploying.md"])
+def test_what_no_registry_has_is_built_before_it_is_applied(page: str) -> None:
+    text = (DEPLOY.parent / page).read_text()
+    before = text[: text.index("kubectl apply -k deploy/\n")]
+    images = {image for item in render(DEPLOY) for image in images_of(item)}
+    ours = {image for image in images if image.startswith("flowvis/")}
+    built = re.findall(r"docker build -f (\S+) -t (\S+)", before)
+    assert {name.partition(":")[0] for _, name in built} == ours
+    assert all((DEPLOY.parent / file).is_file() for file, _ in built)
+
+
+def test_who_applies_the_proxy_is_told_to_name_it() -> None:
+    images = {image for item in render(DEPLOY / "overlays/prometheus") for image in images_of(item)}
+    assert "kube-rbac-proxy" in images
+    (text,) = (text for page, text in SHOWN if page == "alerts.md")
+    assert "kube-rbac-proxy" in {each["name"] for each in yaml.safe_load(text)["images"]}
 
 
 def _by_name(objects: Iterable[Object]) -> dict[tuple[str, str, str], Object]:

@@ -21,9 +21,19 @@ metrics are silent where exporters are not.
 **With the Prometheus operator.** `kubectl apply -k deploy/overlays/prometheus` is `deploy/` with the rules and what has
 aggregator and exporters scraped; with another overlay these are [a component](deploying.md). For an installation that you
 have, the rules alone are `kubectl apply -k deploy/prometheus`.
+In front of each exporter's metrics is a [kube-rbac-proxy](security.md#network), whose image nodes do not find by that name
+alone: a `kustomization.yaml` in a directory of your own beside the overlays says where your cluster has it. Without,
+exporters' Pods are never ready, and an update of them stops at the first tenth of the nodes.
+
+    apiVersion: kustomize.config.k8s.io/v1beta1
+    kind: Kustomization
+    resources: [../prometheus]
+    images: [{{name: kube-rbac-proxy, newName: registry.example/kube-rbac-proxy}}]
+
 An operator takes only objects with the labels that its Prometheus selects, and says nothing of others:
 
-    kubectl get prometheus -A -o jsonpath='{{.items[*].spec.ruleSelector}} {{.items[*].spec.podMonitorSelector}}'
+    kubectl get prometheus -A -o jsonpath='{{.items[*].spec.ruleSelector}} {{.items[*].spec.podMonitorSelector}}
+        {{.items[*].spec.serviceMonitorSelector}}'
     kubectl -n flow-aggregator label prometheusrule/flowvis podmonitor/flow-aggregator release=RELEASE
     kubectl -n flow-exporter label servicemonitor/flow-exporter release=RELEASE
 

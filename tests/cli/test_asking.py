@@ -671,9 +671,10 @@ def test_what_the_store_does_not_have_yet_is_shown(run: Run, store: Asked) -> No
         lambda: store.aggregator.books()["correlator"]["sent"] >= before + len(numbers),
         store.aggregator.books,
     )
-    form = ("-o", "csv", "--fields", "sourceTransportPort")
-    found = rows(run("flows", "src.namespace = two", "--since", "10m", *form))
-    assert Counter(int(row["sourceTransportPort"]) for row in found) == Counter(numbers)
+    lines = run("flows", "src.namespace = two", "--since", "10m", "-o", "json")
+    found = [json.loads(line) for line in lines]
+    assert Counter(record["sourceTransportPort"] for record in found) == Counter(numbers)
+    assert {(record["clusterUUID"], record["clusterId"]) for record in found} == {("east", "east")}
 
 
 def complete(store: Asked, path: Path, line: str) -> list[str]:

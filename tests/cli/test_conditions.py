@@ -3,14 +3,18 @@
 import argparse
 import re
 import time
+from collections.abc import Generator, Iterator
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aggregator.records import records
+from flowvis.cli.client import Client, ControlSocket, Event, Refused
 from flowvis.cli.conditions import add_filter, filter_text
-from flowvis.cli.feed import Stored
+from flowvis.cli.feed import Feed, Stored
 from flowvis.cli.flowctl import attached, main
 from flowvis.cli.question import compared, moment
 from flowvis.filters import parse
@@ -196,3 +200,24 @@ def test_what_is_stored_is_known_as_often_as_it_is_stored() -> None:
     lost = {"lost": 3}
     assert stored.without([RECORD, other, lost]) == [other | {"timeInserted": None}, lost]
     assert stored.without([RECORD, RECORD]) == [RECORD | {"timeInserted": None}]
+
+
+class Remembering(Client):
+    """An aggregator without a store, which remembers one record."""
+
+    def __init__(self) -> None:
+        super().__init__(ControlSocket(Path("/none")))
+
+    def get(self, *_: object, **__: object) -> Any:
+        raise Refused("no store is configured", {"code": "no-store"})
+
+    def lines(self, *_: object, **__: object) -> Iterator[Any]:
+        yield RECORD | {"clusterId": "east"}
+
+    def events(self, *_: object, **__: object) -> Generator[Event, None, None]:
+        yield Event("live", {"wholeSinceSeconds": None}, "1")
+
+
+def test_what_is_remembered_has_the_cluster_by_both_of_its_names() -> None:
+    (record,) = Feed(Remembering(), {}, 5).past()
+    assert (record["clusterId"], record["clusterUUID"]) == ("east", "east")

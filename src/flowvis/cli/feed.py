@@ -38,7 +38,7 @@ _IDENTITY = (
 )  # fmt: skip
 """What tells records apart: an interval of a connection, and what was counted at its end."""
 _SAME = {"clusterId": "clusterUUID"}
-"""Columns of the store that have another name in what is remembered."""
+"""Columns of what is remembered that the store has under a second name as well."""
 
 
 def identity(record: Record) -> tuple[Any, ...]:
@@ -232,8 +232,8 @@ def _records(event: Event) -> Iterator[Record]:
 
 
 def _plain(record: Record) -> Record:
-    """Return a record under the names that the store has."""
-    return {_SAME.get(name, name): value for name, value in record.items()}
+    """Return a record under all names that the store has for what is known of it."""
+    return {**record, **{also: record[name] for name, also in _SAME.items() if name in record}}
 
 
 def _in_milliseconds(columns: Sequence[Mapping[str, str]]) -> frozenset[str]:

@@ -73,13 +73,15 @@ const SAID: Record<string, string> = {
   reversePackets: "Packets back",
   connections: "Connections",
   ended: "Ended",
-  live: "Open connections",
+  live: "Connections seen",
   denied: "Denied",
   unanswered: "Unanswered",
   throughput: "Throughput",
+  reverseThroughput: "Throughput back",
   peakThroughput: "Peak throughput",
   sources: "Sources",
   destinations: "Destinations",
+  records: "Records",
 };
 
 /** What people call a measure. */

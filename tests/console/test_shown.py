@@ -124,6 +124,17 @@ def test_an_order_is_what_it_is_said_to_be(shown: Console, visit: Visit) -> None
     assert names() == sorted(names(), reverse=True)
 
 
+def test_each_measure_is_called_what_it_is(shown: Console, visit: Visit) -> None:
+    page = visit.open(shown.address("explore"))
+    measures = {each["name"] for each in shown.api("fields")["measures"]}
+    options = page.get_by_label("Measure").locator("option")
+    called = dict(zip(options.evaluate_all("all => all.map((each) => each.value)"),
+                      options.all_inner_texts(), strict=True))  # fmt: skip
+    assert measures == set(called)
+    assert not measures & set(called.values())
+    assert called["live"] == "Connections seen"  # those that ended are among them
+
+
 def test_a_chart_of_one_interval_shows_it(shown: Console, visit: Visit) -> None:
     second = shown.connections[0].end_s // 10 * 10
     span: dict[str, Any] = {"from": second * 1000, "to": second * 1000 + 10_000}

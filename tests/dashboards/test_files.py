@@ -144,6 +144,8 @@ def test_a_dashboard_is_whole(page: Page) -> None:
     chosen = {each["name"] for each in made["templating"]["list"] if each["type"] == "query"}
     assert chosen <= used, "a variable that changes nothing"
     assert set(units_of(panels)) <= UNITS
+    # What is lost or dropped is not written: a number a second of anything is "cps".
+    assert not {"wps", "rps", "ops", "iops", "reqps"} & set(units_of(panels))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

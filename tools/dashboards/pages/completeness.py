@@ -88,7 +88,7 @@ PAGE = Page(
                     title=title,
                     about=about,
                     written=asks,
-                    unit="wps",
+                    unit="cps",
                     stacked=False,
                     console=_NODES,
                 )

@@ -1,12 +1,16 @@
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from tools.docs import main, pages
 
 from flowvis.aggregator.settings import AggregatorSettings
+from flowvis.cli import flowctl
+from flowvis.cli.conditions import filter_text
 from flowvis.exporter.settings import ExporterSettings
 from flowvis.fields import FIELDS
+from flowvis.filters import parse
 from flowvis.runtime.changes import options
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -58,3 +62,40 @@ def test_the_table_says_what_takes_effect_live(settings: type, section: str) -> 
     for path, change in known.items():
         listed = any(path == name or path.startswith(name.rstrip("*")) for name in named)
         assert listed is (change == "live"), path
+
+
+_IN_TEXT = re.compile(r"`(?:flowctl|kubectl flowvis) ([^`]+)`")
+_ON_A_LINE = re.compile(
+    r"^\s*(?:kubectl -n \S+ exec \S+ -- )?(?:flowctl|kubectl flowvis) (.+)$", re.MULTILINE
+)
+_PLACEHOLDER = re.compile(r"[A-Z]{4}|\.\.\.$|\.yml$")
+
+
+def commands(page: str) -> list[list[str]]:
+    """What a page has people type behind `flowctl`, but for names of commands alone."""
+    text = (DOCS.parent / page).read_text()
+    written = [*_IN_TEXT.findall(text), *_ON_A_LINE.findall(text)]
+    found = [shlex.split(each, comments=True) for each in dict.fromkeys(written)]
+    return [
+        words
+        for words in found
+        if len(words) > 1 and not any(_PLACEHOLDER.search(word) for word in words)
+    ]
+
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
+
+
+def test_commands_on_pages_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = [(page, words) for page in PAGES for words in commands(page)]
+    assert len(seen) > 60
+    for page, words in seen:
+        until = next((n for n, word in enumerate(words) if word in {"|", "<", ">"}), len(words))
+        given = flowctl.attached(words[:until])
+        named = [*flowctl.commands_in(given), *(each for each in given if each == flowctl.LAB)]
+        try:
+            options = flowctl._parser(named).parse_args(given)
+        except SystemExit:
+            raise AssertionError(f"{page}: {words}: {capsys.readouterr().err}") from None
+        if getattr(options, "filter", None):
+            parse(filter_text(options))

@@ -374,7 +374,7 @@ ALERTS = (
                 "The aggregator's log and `flowvis_aggregator_certificates_failures_total`: may it write its "
                 "Secret and ConfigMap?"
             ),
-            "An exporter's: does the mounted Secret change, and does its log say that it took it?",
+            "An exporter's: does its Secret change (`flow-aggregator-client-tls`, or the one that you mount), and does its log say that it took it?",
         ),
         (
             (
@@ -599,7 +599,9 @@ ALERTS = (
         "The file was changed to something that is not valid. The last good one stays in force; a restart "
         "would fail.",
         ("The log, or `flowctl status`: each problem with its key.",),
-        ("Correct the file. `flow-aggregator check` and `flow-exporter check` tell before.",),
+        (
+            "Correct the file. `flow-aggregator check --config FILE` and `flow-exporter check --config FILE` tell before.",
+        ),
         each=Each("instance", "{{ $value }} daemons do not take their configuration"),
         for_s=60,
     ),

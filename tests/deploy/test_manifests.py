@@ -39,7 +39,15 @@ from flowvis.clickhouse.schema.features import Features
 from flowvis.clickhouse.schema.layout import TableLayout
 from flowvis.exporter.settings import ConntrackSource, ExporterSettings
 from flowvis.inventory.index import Inventory
-from flowvis.inventory.resources import LEASES, NODES, PODS, SERVICES
+from flowvis.inventory.resources import (
+    EGRESSES,
+    LEASES,
+    NODES,
+    PODS,
+    POLICIES,
+    SERVICES,
+)
+from flowvis.inventory.resources import NAMESPACES as NAMESPACE_OBJECTS
 from flowvis.runtime.settings import load
 
 VERSIONS = ("1.25", "1.29", "1.33", "1.37")
@@ -408,6 +416,22 @@ def test_exporters_may_follow_what_they_look_up_and_ask_for_a_service() -> None:
         (each.plural, verb) for each in (PODS, NODES, SERVICES) for verb in ("list", "watch")
     }
     assert may == followed | {(SERVICES.plural, "get")}
+
+
+def test_the_aggregator_may_follow_what_it_knows_of_and_ask_for_nothing_else() -> None:
+    role = named("", "ClusterRole", "flow-aggregator")
+    may = [
+        (group, name, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for name in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    known = (PODS, SERVICES, NODES, NAMESPACE_OBJECTS, *POLICIES, EGRESSES)
+    assert len(may) == len(set(may))
+    assert set(may) == {
+        (each.group, each.plural, verb) for each in known for verb in ("list", "watch")
+    }
 
 
 def test_the_aggregator_may_follow_antreas_identity() -> None:

@@ -132,6 +132,33 @@ def test_what_the_engine_refuses_is_one_line(tmp_path: Path) -> None:
     assert "Stack trace" not in str(caught.value)
 
 
+MISSPELT = """
+import sys
+from flowvis.clickhouse.store import StoreSettings, open_store
+from flowvis.errors import StoreError
+store = open_store(StoreSettings(f"embedded://{sys.argv[1]}", database="default"))
+store.migrate()
+for name in ("flow_recrods", "flow_records"):
+    try:
+        print(store.query(f"SELECT count() FROM {name}").rows)
+    except StoreError as error:
+        print(error)
+store.close()
+"""
+
+
+@pytest.mark.clickhouse
+def test_a_table_that_is_not_there_is_no_lack_of_rights(tmp_path: Path) -> None:
+    """In its database `default` the engine takes such a name for a file's."""
+    done = subprocess.run(
+        [sys.executable, "-c", MISSPELT, str(tmp_path / "store")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.endswith("takes a table that there is not for a file: SHOW TABLES has them")
+    assert second == "[[0]]"
+
+
 @pytest.mark.clickhouse
 def test_what_the_engine_does_not_store_is_an_error(embedded: Store) -> None:
     """It says so many rows were written whatever came of them: here a condition is not met."""

@@ -44,6 +44,8 @@ _CONFIGURATION = """<clickhouse>
 """
 _LOCKED = "Cannot lock file"
 _CODE = re.compile(r"Code: (\d+)")
+_OF_FILES = "READ ON FILE"
+"""The right that readers have not, as an error names it."""
 
 
 class Engine:
@@ -88,6 +90,8 @@ def engine_errors(name: str) -> Iterator[None]:
         code = _CODE.search(text)
         rejected = code is not None and int(code[1]) in REJECTIONS
         number = int(code[1]) if code else 0
+        if _OF_FILES in text:
+            text += "; the engine takes a table that there is not for a file: SHOW TABLES has them"
         raise StoreError(f"{name}: {text}", retryable=not rejected, code=number) from error
 
 

@@ -356,6 +356,7 @@ def test_where_there_are_no_flows_it_says_so(
     for arguments, said in (
         (["src.pod = nobody"], "no record of the last day that the filter chooses"),
         (["--since", "2000-01-01", "--until", "2000-01-02"], "no record of the range"),
+        (["--live", "src.pod = nobody"], "no open connection that the filter chooses"),
     ):
         assert main([*store.socket, "flows", *arguments, "-o", "json"]) == 0
         found = capsys.readouterr()

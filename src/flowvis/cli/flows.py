@@ -64,6 +64,8 @@ def run(options: argparse.Namespace, client: Client) -> int:
         query = {"limit": str(last + 1), "filter": filter_text(options)}
         found = list(client.lines("api/v1/live", query))
         _show(found[:last], options)
+        if not found:
+            _none("open connection", options)
         if len(found) > last and options.last is None:
             print(f"flowctl: only {last} of those that are open: see --last", file=sys.stderr)
         return 0
@@ -76,14 +78,16 @@ def run(options: argparse.Namespace, client: Client) -> int:
     found = feed.past()
     _show(found, options, feed.names)
     if not found:
-        print(
-            f"flowctl: no record {'of the range' if ranged else 'of the last day'}"
-            f"{' that the filter chooses' if filter_text(options) else ''}",
-            file=sys.stderr,
-        )
+        _none("record of the range" if ranged else "record of the last day", options)
     if feed.cut and options.last is None and ranged:
         print(f"flowctl: only the newest {last} of the range: see --last", file=sys.stderr)
     return 0
+
+
+def _none(what: str, options: argparse.Namespace) -> None:
+    """Say that there is nothing: else nobody knows whether anything was asked."""
+    chosen = " that the filter chooses" if filter_text(options) else ""
+    print(f"flowctl: no {what}{chosen}", file=sys.stderr)
 
 
 def _show(

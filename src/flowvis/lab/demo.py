@@ -18,6 +18,7 @@ from flowvis.lab.processes import FLOWCTL
 from flowvis.lab.session import Lab
 
 TOKEN_BYTES = 24
+PIPED = 160  # columns where the output is no terminal: no name of the lab is shortened
 SETTLED_S = 4.0  # what has ended by then is on the screen
 
 QUERIES = """\
@@ -113,9 +114,10 @@ async def _flows(console: Console) -> AsyncIterator[None]:
 async def _print(process: asyncio.subprocess.Process, console: Console) -> None:
     if process.stdout is None:
         raise ValueError("the process has no pipe")
-    table = LiveTable(console.width)
-    console.print("\n", table.heading(), sep="")
+    fitted = console.is_terminal
+    table = LiveTable(console.width if fitted else PIPED)
+    console.print("\n", table.heading(), sep="", soft_wrap=not fitted)
     async for line in process.stdout:
         record = json.loads(line)
         if "lost" not in record:
-            console.print(table.line(record), no_wrap=True, crop=True)
+            console.print(table.line(record), no_wrap=True, crop=fitted, soft_wrap=not fitted)

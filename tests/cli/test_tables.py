@@ -1,6 +1,6 @@
 """What people see of a record on a line."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
 
@@ -43,8 +43,17 @@ def test_a_denial_in_one_direction_is_the_verdict(action: int, verdict: str) -> 
     assert "shop/strict" not in line
 
 
-def test_a_moment_of_another_day_has_its_day() -> None:
-    now = datetime.now().astimezone()
+class Noon(datetime):
+    """A clock that stands: no day begins between two looks, and none has 23 hours."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Noon":
+        return cls(2026, 1, 20, 12, tzinfo=UTC).astimezone(tz)
+
+
+def test_a_moment_of_another_day_has_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowvis.cli.amounts.datetime", Noon)
+    now = Noon.now()
     assert clock(now.timestamp() * 1000) == f"{now:%H:%M:%S}"
     before = now - timedelta(days=1)
     assert clock(before.timestamp() * 1000) == f"{before:%m-%d %H:%M:%S}"

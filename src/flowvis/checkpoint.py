@@ -12,6 +12,8 @@ STARTS = ("sourceStartMilliseconds", "destinationStartMilliseconds")
 """When the connection began, as each side's node knows it."""
 ENDS = ("sourceEndMilliseconds", "destinationEndMilliseconds")
 """The end of the last record that each side reported."""
+AHEAD_S = 3600
+"""An end that is ahead of the clock of whoever takes the record by more is of a wrong clock."""
 EXPORTERS = ("sourceExporter", "destinationExporter")
 """The number of the exporter that gives each side."""
 STATE = "flowState"

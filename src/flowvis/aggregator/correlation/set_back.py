@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from flowvis.aggregator.correlation.layout import COUNTED, SIDES, last
 from flowvis.aggregator.correlation.rows import LiveRows
 from flowvis.batch import Column
+from flowvis.checkpoint import AHEAD_S
 from flowvis.native.contract.merge import FlowState
 
-AHEAD_MS = 3_600_000
-"""Clocks that are ahead of ours by more are wrong."""
+AHEAD_MS = 1000 * AHEAD_S
 _ENDS = ("flowEndMilliseconds", "flowEndSeconds", "intervalStart")
 _NODES = ("Source", "Destination")
 

@@ -228,9 +228,8 @@ _NUMBER_SQL = (
     f"toUInt32({RESIDUAL_CHECKPOINTS[checkpoint.NUMBER]}"
     f" + intDiv(toUInt32(flowEndSeconds) - toUInt32(flowStartSeconds), {LASTS_S}) + 1)"
 )
-AHEAD_S = 3600
 _END_SQL = (
-    f"if(toUInt32(flowEndSeconds) > toUInt32({INSERTED_SQL}) + {AHEAD_S},"
+    f"if(toUInt32(flowEndSeconds) > toUInt32({INSERTED_SQL}) + {checkpoint.AHEAD_S},"
     f" toUInt32({INSERTED_SQL}), toUInt32(flowEndSeconds))"
 )
 """An end that was to come by far as it was committed is of a clock that was wrong."""

@@ -632,6 +632,26 @@ def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
     assert "invalid choice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "command", "said"),
+    [
+        (("top", "--sicne", "1h"), "top", "--sicne; did you mean --since?"),
+        (("flows", "--lst=4", "a=b"), "flows", "--lst=4; did you mean --last?"),
+        (("map", "--frobnicate"), "map", "--frobnicate"),
+        (("lab", "run", "--fualt", "kill"), "lab", "--fualt kill; did you mean --fault?"),
+    ],
+)
+def test_an_unknown_option_is_an_error_of_its_command(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], command: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"usage: flowctl {command} ")
+    assert lines[-1] == f"flowctl {command}: error: unrecognized arguments: {said}"
+
+
 def missed(node: str, ago_s: float | None) -> dict[str, Any]:
     texts = [] if ago_s is None else ["3 connections ended unobserved"]
     return {"name": node, "sessions": 1, "missing": texts, "missedLastSeconds": ago_s}

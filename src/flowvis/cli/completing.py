@@ -59,19 +59,19 @@ def complete(parser: argparse.ArgumentParser) -> None:
         return
     with extra("people", "shell completion"):
         import argcomplete
-    for action in _actions(parser):
+    for action in actions_of(parser):
         if of := getattr(action, "of", None):
             action.completer = _completer(of)  # type: ignore[attr-defined]
     argcomplete.autocomplete(parser, always_complete_options=False)
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def actions_of(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """Go through the actions of a parser and of its commands."""
     for action in parser._actions:  # noqa: SLF001  argparse has no other list of them
         yield action
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             for command in action.choices.values():
-                yield from _actions(command)
+                yield from actions_of(command)
 
 
 def _completer(of: str) -> Completer:

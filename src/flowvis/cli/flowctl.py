@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -53,6 +54,8 @@ COMMANDS: Mapping[str, str] = {
 """The modules of this package that the commands are, in the order of the help."""
 LAB = "lab"
 
+_COMMAND = "command parser"
+"""Of the options: the parser of the command that they are of."""
 _AGO = re.compile(r"-\d")
 _LONG = re.compile(r"--[a-z][a-z-]*")
 INTERRUPTED = 130  # what shells say of a process that SIGINT ended
@@ -75,7 +78,9 @@ def _run(arguments: Sequence[str]) -> int:
         arguments = attached(arguments)
         meant = [LAB] if completing.asks_for(LAB) else []
         parser = _parser([*commands_in(arguments), *meant])
-        options = parser.parse_args(arguments)
+        options, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            _refuse(getattr(options, _COMMAND, parser), unknown)
         try:
             return int(options.run(options))
         except argparse.ArgumentTypeError as error:  # of what only all arguments together show
@@ -84,6 +89,14 @@ def _run(arguments: Sequence[str]) -> int:
         for line in [*str(error).split("\n"), *_place(error)]:
             print(f"flowctl: {visible(line)}", file=sys.stderr)
         return 1
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> NoReturn:
+    """Say what a command does not know, and what may have been meant."""
+    known = [text for action in completing.actions_of(parser) for text in action.option_strings]
+    meant = get_close_matches(unknown[0].partition("=")[0], known, n=1, cutoff=0.8)
+    hint = f"; did you mean {meant[0]}?" if meant else ""
+    parser.error(f"unrecognized arguments: {' '.join(map(visible, unknown))}{hint}")
 
 
 def attached(arguments: Sequence[str]) -> list[str]:
@@ -170,6 +183,8 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
                 module = import_module(f"flowvis.cli.{COMMANDS[name]}")
                 module.add_arguments(commands, target.connect)
     _add_lab(commands, with_lab=LAB in names)
+    for command in commands.choices.values():
+        command.set_defaults(**{_COMMAND: command})
     completing.complete(parser)
     return parser
 

@@ -570,6 +570,15 @@ def test_certificates_of_two_are_two_files(
     assert not (tmp_path / "certs").exists(), "nothing is begun that is not done"
 
 
+def test_nothing_to_issue_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["certs", "--directory", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert (len(out.splitlines()), err) == (2, ""), "a CA alone"
+    assert main(["certs", "--directory", str(tmp_path)]) == 0
+    said = f"{tmp_path} has a CA; no certificate was asked for (--server, --client)"
+    assert capsys.readouterr() == ("", f"flowctl: {said}\n")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

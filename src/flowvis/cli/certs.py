@@ -75,12 +75,16 @@ def run(options: argparse.Namespace) -> int:
     servers: list[list[str]] = options.server
     clients: list[str] = options.client
     _apart([*(names[0] for names in servers), *clients])
+    was_there = _has_ca(directory)
     ca = _ca(directory)
     _mind_the_end(ca, directory)
     for names in servers:
         _report(*issue_server(ca, names).write(directory, _file(names[0])))
     for name in clients:
         _report(*issue_client(ca, name).write(directory, _file(name)))
+    if was_there and not (servers or clients):
+        asked = "no certificate was asked for (--server, --client)"
+        print(f"flowctl: {directory} has a CA; {asked}", file=sys.stderr)
     return 0
 
 
@@ -124,8 +128,12 @@ def _apart(names: Sequence[str]) -> None:
         known[file] = repr(name)
 
 
+def _has_ca(directory: Path) -> bool:
+    return (directory / "ca.key").exists() or (directory / "ca.crt").exists()
+
+
 def _ca(directory: Path) -> Issued:
-    if (directory / "ca.key").exists() or (directory / "ca.crt").exists():
+    if _has_ca(directory):
         return load_ca(directory)
     ca = issue_ca(validity=CA_VALIDITY)
     _report(*ca.write(directory, CA))

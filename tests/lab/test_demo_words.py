@@ -50,5 +50,6 @@ async def test_names_are_whole_where_the_output_is_no_terminal(terminal: bool, w
         sys.executable, "-c", f"print({json.dumps(RECORD)!r})", stdout=asyncio.subprocess.PIPE
     )
     await demo._print(process, console)
+    await process.wait()
     assert ("batch/report-29333700-h8k2p" in written.getvalue()) is whole
     assert len(written.getvalue().strip().splitlines()) == 2

@@ -155,7 +155,7 @@ def test_of_a_tuple_that_is_used_each_second_the_last_connections_are_known(
     keys = generation(table._live.keys(slots), 0)[:1]
     wanted = Wanted(tuple_hashes(keys), START_MS // 1000, crowded=True)
     found = flows(restore(known(store, wanted)))
-    (last,) = newest(found, keys, 32).tolist()
+    (last,) = newest(found, keys, 32, limit_ms=2**63).tolist()
     assert found.starts(np.array(last)).max(axis=1).tolist() == list(starts)[: -32 - 1 : -1]
     assert len(found) <= 64
     assert len(known(store, replace(wanted, crowded=False))["flowId"]) == len(starts)

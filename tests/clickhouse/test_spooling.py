@@ -322,6 +322,11 @@ async def test_a_disk_that_takes_nothing_leaves_records_in_memory(
     await line.writer.stop()
 
 
+def full(_: int) -> None:
+    """Stands for `os.fsync` on a disk that takes nothing."""
+    raise OSError(28, "No space left on device")
+
+
 async def test_a_disk_that_takes_nothing_is_tried_less_and_less_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,9 +340,6 @@ async def test_a_disk_that_takes_nothing_is_tried_less_and_less_often(
         if seconds is not None and round(seconds / 0.0137, 6).is_integer():
             waits.append(round(seconds / 0.0137))
         return timeout(None if seconds is None else min(seconds, 0.02))
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(spooling, "LOOK_S", 0.0137)
     monkeypatch.setattr(spooling, "LONGEST_LOOK_S", 7 * 0.0137)
@@ -362,9 +364,6 @@ async def test_a_disk_that_took_nothing_is_no_problem_once_the_store_is_back(
     store.migrate_error = GONE
     line = Line(store, tmp_path)
     await line.writer.start()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     line.send(10)

@@ -93,9 +93,8 @@ def run(options: argparse.Namespace) -> int:
         asyncio.run(sender.send(_read(options.file, messages)))
     took_s = time.monotonic() - began
     sent = sender.sent
-    verb = "found" if options.dry_run else "sent"
     print(
-        f"{sent.total()} messages ({sender.octets} bytes) of {len(sent)} sessions {verb} "
+        f"{sent.total()} messages ({sender.octets} bytes) of {len(sent)} sessions {sender.verb} "
         f"in {took_s:.1f} s"
     )
     for endpoints, count in sent.items() if options.dry_run else ():
@@ -149,6 +148,11 @@ class Replay:
     _sessions: dict[Endpoints, Session] = field(default_factory=dict)
     _said_s: float = 0.0
 
+    @property
+    def verb(self) -> str:
+        """What is done with messages."""
+        return "found" if self.options.dry_run else "sent"
+
     async def send(self, captured: Iterator[Captured]) -> None:
         """Send all; SystemRefused says why not."""
         first_ns: int | None = None
@@ -180,8 +184,8 @@ class Replay:
         now_s = time.monotonic()
         if more or now_s - self._said_s > SAY_S:
             self._said_s = now_s
-            verb = "found" if self.options.dry_run else "sent"
-            print(f"{self.sent.total()} messages {verb} so far{more}", file=sys.stderr, flush=True)
+            text = f"{self.sent.total()} messages {self.verb} so far{more}"
+            print(text, file=sys.stderr, flush=True)
 
     async def _send(self, message: Captured) -> None:
         session = self._sessions.get(message.endpoints)

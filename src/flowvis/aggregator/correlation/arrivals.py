@@ -124,10 +124,10 @@ class Arrivals:
         several = len(slots) - len(np.unique(slots))
         live.have_free(int(np.count_nonzero(taken_over)) + several, slots, now_ms)
 
-    def follow_set_back(self, limit_ms: int) -> int:
-        """Let those go on that come after an end beyond the limit; return how many sides do."""
+    def follow_set_back(self, limit_ms: int) -> None:
+        """Let those go on that come after an end beyond the limit."""
         way = self._bits, self._reversed
-        return follow_set_back(self._live, self._columns, self.slots, *way, limit_ms=limit_ms)
+        follow_set_back(self._live, self._columns, self.slots, *way, limit_ms=limit_ms)
 
     def give_up(self, at: int) -> int:
         """Leave a record out, with what the other node counted of it; return its place."""

@@ -55,7 +55,6 @@ _TRANSLATED[[Sides.CLIENT, Sides.SERVER, Sides.CLIENT | Sides.SERVER]] = (
 )
 _KEPT = checkpoint.STATE_BITS & ~(FlowState.UNWRITTEN | FlowState.PREVIOUS | FlowState.ONCE)
 _WAY_AT = 2 * ENDPOINT + 5
-MAX_MS = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +205,7 @@ def stored_keys(columns: Mapping[str, Column], bits: Column) -> NDArray[np.uint8
 
 
 def newest(
-    stored: Flows, wanted: NDArray[np.uint8], most: int, *, limit_ms: int = MAX_MS
+    stored: Flows, wanted: NDArray[np.uint8], most: int, *, limit_ms: int
 ) -> NDArray[np.int64]:
     """Return the rows of up to `most` connections of each of the keys that has any.
 

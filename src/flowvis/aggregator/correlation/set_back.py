@@ -29,8 +29,8 @@ def follow_set_back(
     reversed_: NDArray[np.bool_],
     *,
     limit_ms: int,
-) -> int:
-    """Have rows end with records that go on after an end beyond the limit; return how many.
+) -> None:
+    """Have rows end with records that go on after an end beyond the limit.
 
     These are not beyond it, and none of their totals is less than what their side reported last:
     what is late has less, and stays so. `reversed_` is which way round records are.
@@ -42,7 +42,6 @@ def follow_set_back(
     state = live.state[slots[at]]
     alike = ((state & FlowState.REVERSED) != 0) == reversed_[at]
     at = at[alike & ((state & FlowState.LIVE) != 0)]
-    found = 0
     for side, of in enumerate(SIDES):
         rows = at[(bits[at] >> side & 1) != 0]
         rows = rows[live.rows["sideEnd"][slots[rows], side] > limit]
@@ -55,8 +54,6 @@ def follow_set_back(
         rows = rows[grown & ~less]
         live.rows["sideEnd"][slots[rows], side] = ends[rows]
         _end_at(live, slots[rows], ends[rows], (*_ENDS, f"flowEndSecondsFrom{_NODES[side]}Node"))
-        found += len(rows)
-    return found
 
 
 def _end_at(
